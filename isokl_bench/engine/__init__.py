@@ -1,0 +1,1 @@
+"""The engine: lockstep rollouts, calibration, forks and activations."""

@@ -1,0 +1,82 @@
+"""From messages to token ids, whatever the model's chat template can do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isokl_registry import IsoklError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PLAIN = (
+    "{{ bos_token or '' }}{% for message in messages %}"
+    "{% if message.role == 'system' %}{{ message.content }}\n\n"
+    "{% else %}{{ message.role | capitalize }}: {{ message.content }}\n{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+PROBE = "a-system-message"
+
+
+class Chat:
+    """Renders a user message, an optional system message and an optional beginning of the reply.
+
+    template: None for the tokenizer's own, 'plain' for User:/Assistant: lines, or the path of a Jinja file.
+    `system_role` is False when the template rejects or drops system messages: then the persona goes in front of the
+    user message. Raises IsoklError when there is no template, or it does not render.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str | None = None) -> None:
+        self.tokenizer = tokenizer
+        self.template = _template(tokenizer, template)
+        self.system_role = self._accepts_system()
+
+    def ids(self, user: str, *, system: str | None = None, prefix: str = "") -> list[int]:
+        """Token ids of the conversation up to where the reply (after `prefix`) goes on."""
+        if system is not None and not self.system_role:
+            user, system = f"{system}\n\n{user}", None
+        text = self._render(user, system)
+        return self.encode(text) + (self.encode(prefix) if prefix else [])
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text` as it stands, no special tokens added."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _render(self, user: str, system: str | None) -> str:
+        messages = [{"role": "user", "content": user}]
+        if system is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages, chat_template=self.template, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # Jinja and the template's own raise_exception share no base class
+            raise IsoklError(f"the chat template cannot be rendered: {' '.join(str(error).split())}") from error
+        return str(text)
+
+    def _accepts_system(self) -> bool:
+        try:
+            return PROBE in self._render("hello", PROBE)
+        except IsoklError:
+            self._render("hello", None)  # a template that fails without a system message too is broken
+            return False
+
+
+def _template(tokenizer: PreTrainedTokenizerBase, option: str | None) -> str:
+    if option == "plain":
+        return PLAIN
+    if option is not None:
+        try:
+            return Path(option).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise IsoklError(f"chat template {option!r} cannot be read ({error}): give 'plain' or a Jinja file") from error
+    own = tokenizer.chat_template
+    if isinstance(own, dict):
+        own = own.get("default")
+    if not own:
+        raise IsoklError(
+            "this model has no chat template: use --chat-template plain (User:/Assistant: lines), "
+            "or --chat-template FILE with a Jinja template"
+        )
+    return str(own)

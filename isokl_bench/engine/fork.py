@@ -1,0 +1,184 @@
+"""Interrupting rollouts: the probability of each answer when a reply is cut at a fork point and an answer is forced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isokl_bench.engine.lm import LanguageModel
+from isokl_bench.engine.steering import Edits, Steering, attached
+from isokl_registry import Answer, ForkValues, IsoklError
+
+THINK_END = "\nI should answer now.</think>"
+
+
+@dataclass(frozen=True)
+class AnswerTokens:
+    """The tokens that write each answer, and the text that forces one."""
+
+    prefill: str
+    first: list[int]
+    second: list[int]
+
+    @classmethod
+    def of(cls, answer: Answer, lm: LanguageModel) -> AnswerTokens:
+        """Words of one token, else the first tokens of the words; a token that begins both answers belongs to none.
+
+        Raises IsoklError when an answer has no token of its own."""
+        sides = [[lm.chat.encode(word) for word in words] for words in (answer.first, answer.second)]
+        whole = [list(dict.fromkeys(ids[0] for ids in side if len(ids) == 1)) for side in sides]
+        begun = [list(dict.fromkeys(ids[0] for ids in side if ids)) for side in sides]
+        first, second = (w or b for w, b in zip(whole, begun, strict=True))
+        shared = set(first) & set(second)
+        first, second = ([t for t in side if t not in shared] for side in (first, second))
+        if not first or not second:
+            words = answer.first if not first else answer.second
+            raise IsoklError(
+                f"this tokenizer begins the answers {', '.join(map(repr, answer.first))} and "
+                f"{', '.join(map(repr, answer.second))} with the same token, so {words[0]!r} cannot be told apart: "
+                "choose other answer words"
+            )
+        return cls(answer.prefill, first, second)
+
+
+@dataclass(frozen=True)
+class _Fork:
+    """One row to answer: which steered rollout, which fork point, and the ids that interrupt it."""
+
+    dose: int
+    prompt: int
+    fork: int
+    point: int
+    suffix: tuple[int, ...]
+
+
+@torch.inference_mode()
+def fork(
+    lm: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    tokens: NDArray[np.int64],
+    steering: Steering,
+    doses: Sequence[float],
+    points: Sequence[int],
+    answer: AnswerTokens,
+) -> ForkValues:
+    """Answer probabilities at every fork point of rollouts `tokens` [dose, prompt, token] (−1 after the end).
+
+    The context of a row is computed once and cut at each of its forks; a hybrid model, whose cache cannot be cut,
+    replays every fork from the start. A fork point that a row did not reach is NaN."""
+    values = np.full((4, len(doses), len(prompts), len(points)), np.nan)
+    forks = list(_forks(lm, prompts, tokens, points, answer.prefill))
+    answers = _cut if lm.croppable else _replay
+    with attached(lm, steering) as edits:
+        for some, logits in answers(lm, edits, prompts, tokens, doses, forks):
+            log_p = logits.log_softmax(-1)
+            found = torch.stack(
+                [
+                    log_p[:, answer.first].logsumexp(-1),
+                    log_p[:, answer.second].logsumexp(-1),
+                    logits[:, answer.first[0]],
+                    logits[:, answer.second[0]],
+                ]
+            )
+            if not found.isfinite().all():
+                raise FloatingPointError
+            where = ([f.dose for f in some], [f.prompt for f in some], [f.fork for f in some])
+            values[:, *where] = found.double().cpu().numpy()
+    return ForkValues(points, *values)
+
+
+def _forks(
+    lm: LanguageModel, prompts: Sequence[Sequence[int]], tokens: NDArray[np.int64], points: Sequence[int], prefill: str
+) -> Iterator[_Fork]:
+    tail = [lm.tokenizer.decode(prompt) for prompt in prompts]
+    for dose, prompt in np.ndindex(*tokens.shape[:2]):
+        row = tokens[dose, prompt]
+        length = int((row >= 0).sum())
+        ended = length > 0 and row[length - 1] in lm.eos
+        for index, point in enumerate(points):
+            if point <= length - ended:
+                reply = lm.tokenizer.decode(row[:point].tolist()) if point else ""
+                yield _Fork(dose, prompt, index, point, tuple(lm.chat.encode(interruption(tail[prompt], reply) + prefill)))
+
+
+def interruption(prompt: str, reply: str) -> str:
+    """What comes between a cut reply and the answer's prefill: the thinking is closed if it is open."""
+    text = prompt[prompt.rfind("<think>") :] if prompt.rstrip().endswith("<think>") else ""
+    text += reply
+    if text.rfind("<think>") > text.rfind("</think>"):
+        return f"{THINK_END}\n\n"
+    return "\n\n" if reply else ""
+
+
+def _cut(
+    lm: LanguageModel,
+    edits: Edits,
+    prompts: Sequence[Sequence[int]],
+    tokens: NDArray[np.int64],
+    doses: Sequence[float],
+    forks: Sequence[_Fork],
+) -> Iterator[tuple[list[_Fork], Tensor]]:
+    """One pass over prompt and rollout per row, then one pass of the suffixes per suffix length."""
+    longest = max(f.point for f in forks)
+    length = max(map(len, prompts)) + longest + max(len(f.suffix) for f in forks)
+    size = lm.max_rows(length)
+    per_row = max(1, len({f.fork for f in forks}))
+    rows = list(dict.fromkeys((f.dose, f.prompt) for f in forks))
+    for start in range(0, len(rows), max(1, size // per_row)):
+        chunk = rows[start : start + max(1, size // per_row)]
+        strength = torch.tensor([doses[d] for d, _ in chunk], dtype=torch.float32, device=lm.device)
+        texts = [list(prompts[p]) + [t if t >= 0 else 0 for t in tokens[d, p, :longest].tolist()] for d, p in chunk]
+        ids, mask = lm.pad_rows(texts)
+        cache = lm.new_cache()
+        edits.set_doses(strength)
+        lm.forward(ids, mask, cache)
+        place = {row: i for i, row in enumerate(chunk)}
+        mine = [f for f in forks if (f.dose, f.prompt) in place]
+        for width in sorted({len(f.suffix) for f in mine}):
+            some = [f for f in mine if len(f.suffix) == width]
+            row = torch.tensor([place[f.dose, f.prompt] for f in some], device=lm.device)
+            back = torch.tensor([longest - f.point for f in some], device=lm.device)
+            cut, kept = shifted(cache, mask, row, back)
+            suffix = torch.tensor([f.suffix for f in some], device=lm.device)
+            edits.set_doses(strength[row])
+            yield some, lm.forward(suffix, torch.cat([kept, torch.ones_like(suffix)], -1), cut)
+
+
+def shifted(cache: Any, mask: Tensor, row: Tensor, back: Tensor) -> tuple[Any, Tensor]:
+    """A cache whose row i is row `row[i]` without its last `back[i]` positions, moved right so that all end together."""
+    from transformers import DynamicCache
+
+    length = mask.shape[-1]
+    index = torch.arange(length, device=mask.device) - back[:, None]
+    kept = torch.where(index >= 0, mask[row[:, None], index.clamp_min(0)], 0)
+    index = index.clamp_min(0)
+
+    def take(x: Tensor) -> Tensor:  # [b, heads, s, d]
+        return x.transpose(1, 2)[row[:, None], index].transpose(1, 2)
+
+    return DynamicCache([(take(layer.keys), take(layer.values)) for layer in cache.layers]), kept
+
+
+def _replay(
+    lm: LanguageModel,
+    edits: Edits,
+    prompts: Sequence[Sequence[int]],
+    tokens: NDArray[np.int64],
+    doses: Sequence[float],
+    forks: Sequence[_Fork],
+) -> Iterator[tuple[list[_Fork], Tensor]]:
+    """Every fork as a row of its own, from the first token."""
+    ordered = sorted(forks, key=lambda f: (f.point, f.prompt, f.dose))
+    longest = max(map(len, prompts)) + max(f.point + len(f.suffix) for f in forks)
+    size = lm.max_rows(longest)
+    for start in range(0, len(ordered), size):
+        some = list(ordered[start : start + size])
+        texts = [[*prompts[f.prompt], *tokens[f.dose, f.prompt, : f.point].tolist(), *f.suffix] for f in some]
+        edits.set_doses(torch.tensor([doses[f.dose] for f in some], dtype=torch.float32, device=lm.device))
+        yield some, lm.forward(*lm.pad_rows(texts))

@@ -1,0 +1,141 @@
+"""One view of every causal language model: its blocks, its Linears, its ids, and a forward pass over padded rows."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isokl_bench.engine.chat import Chat
+from isokl_registry import IsoklError, Loaded, Site
+
+BLOCK_PATHS = ("model.layers", "transformer.h", "gpt_neox.layers", "model.decoder.layers", "model.language_model.layers")
+
+
+class LanguageModel:
+    """A loaded model with what the engine needs to know of it. Rows are always padded on the left."""
+
+    def __init__(self, loaded: Loaded, chat_template: str | None = None) -> None:
+        self.model = loaded.model
+        self.tokenizer = loaded.tokenizer
+        self.chat = Chat(loaded.tokenizer, chat_template)
+        self.device = next(self.model.parameters()).device
+        self.dtype = next(self.model.parameters()).dtype
+        self.config = self.model.config.get_text_config(decoder=True)
+        self.vocab = int(self.config.vocab_size)
+        self.blocks = find_blocks(self.model, int(self.config.num_hidden_layers))
+        self.eos = self._eos()
+        self.pad = self.tokenizer.pad_token_id
+        self.notes = self._notes()
+        self.identity = {**loaded.identity, **self._identity()}
+        self._takes_positions = "position_ids" in inspect.signature(self.model.forward).parameters
+
+    @property
+    def croppable(self) -> bool:
+        """Whether a cache is keys and values per position, so that it can be cut at any token (no recurrent state)."""
+        kinds = getattr(self.config, "layer_types", None) or []
+        return all(kind in ("full_attention", "sliding_attention") for kind in kinds)
+
+    def new_cache(self) -> Any:
+        """An empty cache. For croppable models every layer keeps all positions, sliding ones too (their mask sees to
+        the window), so that rows can be cut and moved; hybrid models need the layers their config names."""
+        from transformers import DynamicCache
+
+        return DynamicCache() if self.croppable else DynamicCache(config=self.config)
+
+    def module(self, site: Site) -> nn.Module:
+        """The block or the Linear at a site. Raises IsoklError when the block has no such Linear."""
+        block = self.blocks[site.layer]
+        if not site.linear:
+            return block
+        try:
+            return block.get_submodule(site.linear)
+        except AttributeError:
+            names = [name for name, module in block.named_modules() if hasattr(module, "weight") and "norm" not in name]
+            raise IsoklError(f"block {site.layer} has no module {site.linear!r}: it has {', '.join(names)}") from None
+
+    def pad_rows(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """ids and mask, both [rows, longest], padded on the left."""
+        longest = max(map(len, rows))
+        filler = self.pad if self.pad is not None else 0
+        ids = torch.tensor([[filler] * (longest - len(row)) + list(row) for row in rows], device=self.device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=self.device)
+        return ids, mask
+
+    def forward(self, ids: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
+        """Logits [b, v] of the last position, float32. mask: [b, cached + new], 1 where there is a token."""
+        positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :]
+        extra = {"position_ids": positions} if self._takes_positions else {}
+        out = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            logits_to_keep=1,
+            **extra,
+        )
+        return out.logits[:, -1].float()  # type: ignore[no-any-return]
+
+    def max_rows(self, length: int) -> int:
+        """How many rows of `length` tokens fit into a safe part of the memory: packing, never a result, follows it."""
+        heads = getattr(self.config, "num_key_value_heads", None) or self.config.num_attention_heads
+        width = getattr(self.config, "head_dim", None) or self.config.hidden_size // self.config.num_attention_heads
+        element = torch.finfo(self.dtype).bits // 8
+        cache = 2 * len(self.blocks) * heads * width * length * element * 2  # twice: growing a cache copies it
+        return max(1, int(_free_memory(self.device) // (cache + 6 * self.vocab * 4)))
+
+    def _eos(self) -> tuple[int, ...]:
+        generation = getattr(self.model, "generation_config", None)
+        found: set[int] = set()
+        for value in (getattr(generation, "eos_token_id", None), self.tokenizer.eos_token_id):
+            found.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
+        return tuple(sorted(found))
+
+    def _notes(self) -> list[str]:
+        notes = []
+        if self.pad is None:
+            notes.append("the tokenizer has no pad token: padding is masked, so token 0 fills the rows")
+        if not self.chat.system_role:
+            notes.append("the chat template takes no system message: personas go in front of the user message")
+        return notes
+
+    def _identity(self) -> dict[str, Any]:
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        text = backend.to_str() if backend is not None else repr(sorted(self.tokenizer.get_vocab().items()))
+        return {
+            "tokenizer": hashlib.sha256(text.encode()).hexdigest(),
+            "chat_template": hashlib.sha256(self.chat.template.encode()).hexdigest(),
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
+
+def find_blocks(model: nn.Module, count: int) -> nn.ModuleList:
+    """The list of transformer blocks: a known path, else the only ModuleList of the right length.
+
+    Raises IsoklError that lists what was looked for when there is none or no telling."""
+    for path in BLOCK_PATHS:
+        try:
+            found = model.get_submodule(path)
+        except AttributeError:
+            continue
+        if isinstance(found, nn.ModuleList) and len(found) == count:
+            return found
+    lists = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList)]
+    fitting = [(name, module) for name, module in lists if len(module) == count]
+    if len(fitting) == 1:
+        return fitting[0][1]
+    seen = ", ".join(f"{name} ({len(module)})" for name, module in lists) or "none"
+    raise IsoklError(
+        f"cannot find the transformer blocks of {type(model).__name__}: looked for a ModuleList of {count} at "
+        f"{', '.join(BLOCK_PATHS)}, then anywhere; its ModuleLists: {seen}"
+    )
+
+
+def _free_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return 0.7 * torch.cuda.mem_get_info(device)[0]
+    return 2e9

@@ -1,0 +1,1 @@
+"""The built-in plugins: methods, models, stats, metrics and behaviors, one file each."""

@@ -1,0 +1,132 @@
+"""A behavior written as a TOML file, checked so that a mistake is named with its file, line and field."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from isokl_registry import Answer, BehaviorPlugin, IsoklError, Prompt, PromptSet, unknown
+
+KEYS = ("name", "description", "question", "prompts", "answer", "personas")
+PLACE = "{prompt}"
+
+
+@dataclass
+class TomlBehavior(BehaviorPlugin):
+    """The behavior in `path`; `town` says that the tiny models' own world has prompts for it too."""
+
+    path: Path
+    name: str
+    town: bool = False
+
+    @property
+    def description(self) -> str:  # type: ignore[override]
+        return str(self._file.data.get("description", f"read from {self.path}"))
+
+    def load(self, prompt_set: str) -> PromptSet:
+        plain = self._file.prompt_set()
+        if prompt_set != "town" or not self.town:
+            return plain
+        from isokl_plugins.models.tiny import world
+
+        prompts = tuple(Prompt(text, first) for text, first in world.prompts(self.name))
+        return PromptSet(world.personas(self.name), prompts, plain.answer)
+
+    @cached_property
+    def _file(self) -> _File:
+        return _File.read(self.path)
+
+
+class _File:
+    """The parsed file, with its text so that errors can name a line."""
+
+    def __init__(self, path: Path, text: str, data: dict[str, Any]) -> None:
+        self.path, self.text, self.data = path, text, data
+
+    @classmethod
+    def read(cls, path: Path) -> _File:
+        try:
+            text = path.read_text(encoding="utf-8")
+            return cls(path, text, tomllib.loads(text))
+        except FileNotFoundError:
+            raise IsoklError(f"behavior file {path} does not exist: check the path") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise IsoklError(f"behavior file {path} cannot be read: {error}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise IsoklError(f"behavior file {path} is not valid TOML: {error}") from None
+
+    def prompt_set(self) -> PromptSet:
+        for key in self.data:
+            if key not in KEYS:
+                raise self.error(key, unknown("field", key, KEYS), key)
+        return PromptSet(self.personas(), self.prompts(), self.answer())
+
+    def personas(self) -> tuple[tuple[str, str], ...]:
+        pairs = self.required("personas", list, "at least one [[personas]] table")
+        found = []
+        for index, pair in enumerate(pairs):
+            field = f"personas[{index}]"
+            sides = [pair.get(side) if isinstance(pair, dict) else None for side in ("positive", "negative")]
+            if not all(isinstance(side, str) and side.strip() for side in sides):
+                raise self.error(field, "needs two texts, positive and negative", "[[personas]]", index)
+            if sides[0] == sides[1]:
+                raise self.error(field, "positive and negative are the same text", "[[personas]]", index)
+            found.append((str(sides[0]), str(sides[1])))
+        return tuple(found)
+
+    def prompts(self) -> tuple[Prompt, ...]:
+        form = self.data.get("question", PLACE)
+        if not isinstance(form, str) or PLACE not in form:
+            raise self.error("question", f"must be a text with {PLACE} in it", "question")
+        seen: dict[str, int] = {}
+        found = []
+        for index, item in enumerate(self.required("prompts", list, "a list of texts")):
+            entry = {"text": item} if isinstance(item, str) else item
+            field, at = f"prompts[{index}]", str(item if isinstance(item, str) else index)
+            text = entry.get("text") if isinstance(entry, dict) else None
+            if not isinstance(text, str) or not text.strip():
+                raise self.error(field, 'must be a text or { text = "…", answer = "negative" }', at)
+            side = entry.get("answer", "positive")
+            if side not in ("positive", "negative"):
+                raise self.error(f"{field}.answer", f"is {side!r}: write positive or negative", text)
+            key = " ".join(text.casefold().split())
+            if key in seen:
+                raise self.error(field, f"repeats prompts[{seen[key]}]: every prompt must differ", text, -1)
+            seen[key] = index
+            found.append(Prompt(form.replace(PLACE, text), side == "positive"))
+        return tuple(found)
+
+    def answer(self) -> Answer:
+        table = self.required("answer", dict, "an [answer] table with prefill, positive and negative")
+        prefill = table.get("prefill")
+        if not isinstance(prefill, str) or not prefill:
+            raise self.error("answer.prefill", "must be the text that comes before the answer word", "prefill")
+        words: list[tuple[str, ...]] = []
+        for side in ("positive", "negative"):
+            value = table.get(side)
+            if not isinstance(value, list) or not value or not all(isinstance(w, str) and w for w in value):
+                raise self.error(f"answer.{side}", "must be a list of answer words", side)
+            words.append(tuple(value))
+        if both := set(words[0]) & set(words[1]):
+            raise self.error("answer.negative", f"shares {sorted(both)[0]!r} with answer.positive", "negative")
+        return Answer(prefill, *words)
+
+    def required(self, key: str, kind: type, what: str) -> Any:
+        value = self.data.get(key)
+        if not isinstance(value, kind) or not value:
+            raise self.error(key, f"is missing or empty: write {what}", key)
+        return value
+
+    def error(self, field: str, problem: str, at: str, nth: int = 0) -> IsoklError:
+        """An error at the nth line that holds `at` (as a key first, else as text; the last line when absent)."""
+        lines = self.text.splitlines()
+        key = re.compile(rf"\s*(\[+\s*)?{re.escape(at)}\s*(\]+|=)")
+        hits = [n for n, line in enumerate(lines, 1) if key.match(line)] or [
+            n for n, line in enumerate(lines, 1) if at in line
+        ]
+        line = (hits[nth] if nth < len(hits) else hits[-1]) if hits else len(lines)
+        return IsoklError(f"{self.path}, line {line}, {field}: {problem}")

@@ -1,0 +1,25 @@
+"""kl_trajectory: does the shift stay at its budget as the text goes on?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from isokl_registry import Measurement, Metric, Session
+
+
+@dataclass(frozen=True)
+class KlTrajectory(Metric):
+    """KL(steered ‖ base) at each generated token of greedy holdout rollouts, in nats."""
+
+    name: ClassVar[str] = "kl_trajectory"
+    window: int = 128
+
+    @property
+    def tokens(self) -> int:
+        return self.window
+
+    def measure(self, session: Session) -> Iterable[Measurement]:
+        kl = session.rollout(self.window).kl
+        yield Measurement("kl", kl, range(kl.shape[-1]), reason="the row has ended")

@@ -1,0 +1,42 @@
+"""What a plugin is, and how it is found. An outside plugin needs the names of this module alone."""
+
+from isokl_registry.behavior import Answer, BehaviorPlugin, Prompt, PromptSet
+from isokl_registry.component import Component, parse_spec
+from isokl_registry.errors import IsoklError
+from isokl_registry.hookspecs import hookimpl
+from isokl_registry.method import Contrast, Method, Site, State
+from isokl_registry.metric import ForkValues, Measurement, Metric, RolloutValues, Session
+from isokl_registry.model import Loaded, ModelPlugin
+from isokl_registry.registry import Entry, Failure, Registry, Source, load_registry
+from isokl_registry.stat import Stat, TokenValues
+from isokl_registry.suggest import unknown
+
+__all__ = [
+    "Answer",
+    "BehaviorPlugin",
+    "Component",
+    "Contrast",
+    "Entry",
+    "Failure",
+    "ForkValues",
+    "IsoklError",
+    "Loaded",
+    "Measurement",
+    "Method",
+    "Metric",
+    "ModelPlugin",
+    "Prompt",
+    "PromptSet",
+    "Registry",
+    "RolloutValues",
+    "Session",
+    "Site",
+    "Source",
+    "Stat",
+    "State",
+    "TokenValues",
+    "hookimpl",
+    "load_registry",
+    "parse_spec",
+    "unknown",
+]

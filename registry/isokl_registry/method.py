@@ -1,0 +1,82 @@
+"""What a steering method is: something that fits tensors to a contrast, and a pure edit that applies them."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from isokl_registry.component import Component
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+State = Mapping[str, "Tensor"]
+
+
+@dataclass(frozen=True, order=True)
+class Site:
+    """Where an edit sits: the output of block `layer` (0 is the first), or of one Linear inside that block."""
+
+    layer: int
+    linear: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.layer}.{self.linear}" if self.linear else str(self.layer)
+
+    @classmethod
+    def parse(cls, text: str) -> Site:
+        layer, _, linear = text.partition(".")
+        return cls(int(layer), linear)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Activations of the contrast pairs at one site: row i of both is the same message under opposite personas.
+
+    positive, negative: [n, d] float32 on the CPU, at the last token. module: the block or Linear at the site.
+    """
+
+    positive: Tensor
+    negative: Tensor
+    site: Site
+    module: nn.Module
+    seed: int
+
+    @property
+    def difference(self) -> Tensor:
+        """positive − negative, [n, d]."""
+        return self.positive - self.negative
+
+
+class Method(Component):
+    """A way of steering. Subclass it as a frozen dataclass whose fields are the parameters:
+
+        @dataclass(frozen=True)
+        class MyMethod(Method):
+            '''One line, formula, source.'''
+            name: ClassVar[str] = "my_method"
+            def fit(self, contrast): return {"v": ...}
+            def edit(self, output, dose, input, state): return output + dose * state["v"]
+
+    `linears` names the Linears inside a block to edit (as in `named_modules`); empty means the block's output.
+    `dose_range` is the range of |dose| in which the edit makes sense.
+    """
+
+    kind: ClassVar[str] = "method"
+    operation: ClassVar[str] = "add"
+    linears: ClassVar[tuple[str, ...]] = ()
+    dose_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+
+    @abstractmethod
+    def fit(self, contrast: Contrast) -> State:
+        """Tensors of the steering at one site (float32, CPU). Raise ValueError when the contrast allows none."""
+
+    @abstractmethod
+    def edit(self, output: Tensor, dose: Tensor, input: Tensor, state: State) -> Tensor:
+        """The steered output, a pure function that is `output` where dose is 0, row by row.
+
+        output: [b, s, d] float32. dose: [b, 1, 1]. input: [b, s, d_in], what the site was fed. state: what `fit`
+        returned, on the same device. The engine casts to float32 before and to the model's dtype after."""

@@ -1,0 +1,42 @@
+"""What a stat is: the number that calibration drives to a target."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+
+from isokl_registry.component import Component
+
+if TYPE_CHECKING:
+    from numpy import float64
+    from numpy.typing import NDArray
+
+    Array = NDArray[float64]
+
+
+@dataclass(frozen=True)
+class TokenValues:
+    """Per-token numbers of one rollout, each [prompt, token]; NaN where a row has ended.
+
+    kl: KL(steered ‖ base) in nats. nll: −log p_base of the token that the steered model wrote, in nats.
+    """
+
+    kl: Array
+    nll: Array
+
+
+class Stat(Component):
+    """A number of a greedy rollout that grows with the dose. `target` is its default budget.
+
+    It must not fall when any kl or nll rises: then a rollout that is not finished, with 0 for what is still to come,
+    bounds the stat from below, and the calibrator may drop a dose that is certainly too strong."""
+
+    kind: ClassVar[str] = "stat"
+    target: ClassVar[float]
+    unit: ClassVar[str] = "nat"
+
+    @abstractmethod
+    def __call__(self, steered: TokenValues, base: TokenValues) -> float:
+        """The stat of the steered rollout; `base` is the base model's own greedy rollout of the same prompts."""
