@@ -35,13 +35,30 @@ def bounds(values: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def bootstrap_mean(values: Array, seed: int = 0) -> Interval | None:
-    """Interval of the mean of `values` [n], NaN left out; None when nothing is left."""
-    kept = values[~np.isnan(values)]
-    if not len(kept):
-        return None
-    low, high = bounds(kept[resamples(len(kept), seed)].mean(-1))
-    return Interval(float(kept.mean()), low, high, len(kept))
+def bootstrap_means(values: Array, seed: int = 0) -> list[Interval | None]:
+    """Interval of the mean of each row of `values` [rows, n], NaN left out; None for a row with nothing left.
+
+    The rows share their resamples, so intervals of the same prompts are comparable; a resample in which a row has
+    no number at all is left out for that row."""
+    rows, n = values.shape
+    scored = ~np.isnan(values)
+    weights = np.zeros((RESAMPLES, n))
+    np.add.at(weights, (np.arange(RESAMPLES)[:, None], resamples(n, seed)), 1.0)
+    sums, counts = np.where(scored, values, 0.0) @ weights.T, scored @ weights.T
+    found: list[Interval | None] = []
+    for row in range(rows):
+        kept = values[row, scored[row]]
+        if not len(kept):
+            found.append(None)
+            continue
+        drawn = counts[row] > 0
+        found.append(Interval(float(kept.mean()), *bounds(sums[row, drawn] / counts[row, drawn]), len(kept)))
+    return found
+
+
+def bootstrap_stat(stat: Callable[[NDArray[np.int64]], float], n: int, seed: int) -> tuple[float, float]:
+    """Interval of any number of a set of n prompts. stat(prompts): the number on the resampled prompts."""
+    return bounds(np.array([stat(chosen) for chosen in resamples(n, seed, 1000)]))
 
 
 def crossing(doses: Sequence[float], values: Sequence[float], target: float) -> float:
@@ -65,7 +82,8 @@ def bootstrap_crossing(
     """Interval of the calibrated dose: resample prompts, recompute the stat at each dose, find the crossing again.
 
     stat(i, prompts): the stat of dose i on the resampled prompts."""
-    roots = [
-        crossing(doses, [stat(i, chosen) for i in range(len(doses))], target) for chosen in resamples(n, seed, 1000)
-    ]
-    return bounds(np.array(roots))
+
+    def root(chosen: NDArray[np.int64]) -> float:
+        return crossing(doses, [stat(i, chosen) for i in range(len(doses))], target)
+
+    return bootstrap_stat(root, n, seed)

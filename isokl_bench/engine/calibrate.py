@@ -104,7 +104,9 @@ class Calibrator:
         count = math.ceil(math.log(high / low, PROBE)) + 1
         grid = np.geomspace(low, high, max(count, 2)).tolist()
         prompts = self.prompts[:PROBE_PROMPTS]
-        base = TokenValues(self._base.kl[:PROBE_PROMPTS, :PROBE_TOKENS], self._base.nll[:PROBE_PROMPTS, :PROBE_TOKENS])
+        base = TokenValues(
+            self._base.kl[:PROBE_PROMPTS, :PROBE_TOKENS], self._base.nll[:PROBE_PROMPTS, :PROBE_TOKENS]
+        )
         found = rollout(self.lm, prompts, self.steering, [sign * d for d in grid], PROBE_TOKENS)
         if not found.finite.any():
             raise IsoklError(explain_nonfinite(self.lm, prompts, self.steering, sign * grid[0]))
@@ -151,10 +153,16 @@ class Calibrator:
         under, over = self._bracket()
         if over is None:
             last = abs(self._tried[-1][0].dose)
-            return [] if last >= high else np.geomspace(last, min(high, last * 2**DOSES), DOSES + 1)[1:].tolist()
+            return (
+                [] if last >= high else np.geomspace(last, min(high, last * 2**DOSES), DOSES + 1)[1:].tolist()
+            )
         if under is None:
             first = abs(self._tried[0][0].dose)
-            return [] if first <= low else np.geomspace(max(low, first / 2**DOSES), first, DOSES + 1)[:-1].tolist()
+            return (
+                []
+                if first <= low
+                else np.geomspace(max(low, first / 2**DOSES), first, DOSES + 1)[:-1].tolist()
+            )
         a, b = abs(under.dose), abs(over.dose)
         if b / a - 1 < NARROW:
             return []

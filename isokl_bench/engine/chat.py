@@ -52,7 +52,9 @@ class Chat:
                 messages, chat_template=self.template, tokenize=False, add_generation_prompt=True
             )
         except Exception as error:  # Jinja and the template's own raise_exception share no base class
-            raise IsoklError(f"the chat template cannot be rendered: {' '.join(str(error).split())}") from error
+            raise IsoklError(
+                f"the chat template cannot be rendered: {' '.join(str(error).split())}"
+            ) from error
         return str(text)
 
     def _accepts_system(self) -> bool:
@@ -70,7 +72,9 @@ def _template(tokenizer: PreTrainedTokenizerBase, option: str | None) -> str:
         try:
             return Path(option).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise IsoklError(f"chat template {option!r} cannot be read ({error}): give 'plain' or a Jinja file") from error
+            raise IsoklError(
+                f"chat template {option!r} cannot be read ({error}): give 'plain' or a Jinja file"
+            ) from error
     own = tokenizer.chat_template
     if isinstance(own, dict):
         own = own.get("default")

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.steering import Edits, Steering, attached
 from isokl_registry import Answer, ForkValues, IsoklError
@@ -75,6 +76,8 @@ def fork(
     values = np.full((4, len(doses), len(prompts), len(points)), np.nan)
     forks = list(_forks(lm, prompts, tokens, points, answer.prefill))
     answers = _cut if lm.croppable else _replay
+    if not forks:
+        return ForkValues(points, *values)
     with attached(lm, steering) as edits:
         for some, logits in answers(lm, edits, prompts, tokens, doses, forks):
             log_p = logits.log_softmax(-1)
@@ -86,15 +89,20 @@ def fork(
                     logits[:, answer.second[0]],
                 ]
             )
-            if not found.isfinite().all():
-                raise FloatingPointError
+            bad = (~found.isfinite()).any(0).nonzero()
+            if len(bad):
+                raise IsoklError(explain_nonfinite(lm, prompts, steering, doses[some[int(bad[0])].dose]))
             where = ([f.dose for f in some], [f.prompt for f in some], [f.fork for f in some])
             values[:, *where] = found.double().cpu().numpy()
     return ForkValues(points, *values)
 
 
 def _forks(
-    lm: LanguageModel, prompts: Sequence[Sequence[int]], tokens: NDArray[np.int64], points: Sequence[int], prefill: str
+    lm: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    tokens: NDArray[np.int64],
+    points: Sequence[int],
+    prefill: str,
 ) -> Iterator[_Fork]:
     tail = [lm.tokenizer.decode(prompt) for prompt in prompts]
     for dose, prompt in np.ndindex(*tokens.shape[:2]):
@@ -104,7 +112,13 @@ def _forks(
         for index, point in enumerate(points):
             if point <= length - ended:
                 reply = lm.tokenizer.decode(row[:point].tolist()) if point else ""
-                yield _Fork(dose, prompt, index, point, tuple(lm.chat.encode(interruption(tail[prompt], reply) + prefill)))
+                yield _Fork(
+                    dose,
+                    prompt,
+                    index,
+                    point,
+                    tuple(lm.chat.encode(interruption(tail[prompt], reply) + prefill)),
+                )
 
 
 def interruption(prompt: str, reply: str) -> str:
@@ -133,7 +147,9 @@ def _cut(
     for start in range(0, len(rows), max(1, size // per_row)):
         chunk = rows[start : start + max(1, size // per_row)]
         strength = torch.tensor([doses[d] for d, _ in chunk], dtype=torch.float32, device=lm.device)
-        texts = [list(prompts[p]) + [t if t >= 0 else 0 for t in tokens[d, p, :longest].tolist()] for d, p in chunk]
+        texts = [
+            list(prompts[p]) + [t if t >= 0 else 0 for t in tokens[d, p, :longest].tolist()] for d, p in chunk
+        ]
         ids, mask = lm.pad_rows(texts)
         cache = lm.new_cache()
         edits.set_doses(strength)

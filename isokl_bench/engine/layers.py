@@ -25,7 +25,9 @@ def parse_layers(text: str, count: int) -> tuple[int, ...]:
         first = _index(match[1], count, text)
         last = _index(match[2], count, text) if match[2] else first
         if last < first:
-            raise IsoklError(f"layers {part.strip()!r} run backwards (blocks {first} to {last}): write the lower one first")
+            raise IsoklError(
+                f"layers {part.strip()!r} run backwards (blocks {first} to {last}): write the lower one first"
+            )
         layers.update(range(first, last + 1))
     return tuple(sorted(layers))
 
@@ -40,5 +42,7 @@ def _index(place: str, count: int, text: str) -> int:
         raise IsoklError(f"cannot read layers {text!r}: write them as {FORMS}")
     index = int(place)
     if not -count <= index < count:
-        raise IsoklError(f"layer {index} is out of range: the model has blocks 0 to {count - 1} (or -{count} to -1)")
+        raise IsoklError(
+            f"layer {index} is out of range: the model has blocks 0 to {count - 1} (or -{count} to -1)"
+        )
     return index % count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +12,13 @@ from torch import Tensor, nn
 from isokl_bench.engine.chat import Chat
 from isokl_registry import IsoklError, Loaded, Site
 
-BLOCK_PATHS = ("model.layers", "transformer.h", "gpt_neox.layers", "model.decoder.layers", "model.language_model.layers")
+BLOCK_PATHS = (
+    "model.layers",
+    "transformer.h",
+    "gpt_neox.layers",
+    "model.decoder.layers",
+    "model.language_model.layers",
+)
 
 
 class LanguageModel:
@@ -31,7 +36,6 @@ class LanguageModel:
         self.eos = self._eos()
         self.pad = self.tokenizer.pad_token_id
         self.notes = self._notes()
-        self.identity = {**loaded.identity, **self._identity()}
         self._takes_positions = "position_ids" in inspect.signature(self.model.forward).parameters
 
     @property
@@ -55,8 +59,14 @@ class LanguageModel:
         try:
             return block.get_submodule(site.linear)
         except AttributeError:
-            names = [name for name, module in block.named_modules() if hasattr(module, "weight") and "norm" not in name]
-            raise IsoklError(f"block {site.layer} has no module {site.linear!r}: it has {', '.join(names)}") from None
+            names = [
+                name
+                for name, module in block.named_modules()
+                if hasattr(module, "weight") and "norm" not in name
+            ]
+            raise IsoklError(
+                f"block {site.layer} has no module {site.linear!r}: it has {', '.join(names)}"
+            ) from None
 
     def pad_rows(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """ids and mask, both [rows, longest], padded on the left."""
@@ -83,9 +93,14 @@ class LanguageModel:
     def max_rows(self, length: int) -> int:
         """How many rows of `length` tokens fit into a safe part of the memory: packing, never a result, follows it."""
         heads = getattr(self.config, "num_key_value_heads", None) or self.config.num_attention_heads
-        width = getattr(self.config, "head_dim", None) or self.config.hidden_size // self.config.num_attention_heads
+        width = (
+            getattr(self.config, "head_dim", None)
+            or self.config.hidden_size // self.config.num_attention_heads
+        )
         element = torch.finfo(self.dtype).bits // 8
-        cache = 2 * len(self.blocks) * heads * width * length * element * 2  # twice: growing a cache copies it
+        cache = (
+            2 * len(self.blocks) * heads * width * length * element * 2
+        )  # twice: growing a cache copies it
         return max(1, int(_free_memory(self.device) // (cache + 6 * self.vocab * 4)))
 
     def _eos(self) -> tuple[int, ...]:
@@ -100,17 +115,10 @@ class LanguageModel:
         if self.pad is None:
             notes.append("the tokenizer has no pad token: padding is masked, so token 0 fills the rows")
         if not self.chat.system_role:
-            notes.append("the chat template takes no system message: personas go in front of the user message")
+            notes.append(
+                "the chat template takes no system message: personas go in front of the user message"
+            )
         return notes
-
-    def _identity(self) -> dict[str, Any]:
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        text = backend.to_str() if backend is not None else repr(sorted(self.tokenizer.get_vocab().items()))
-        return {
-            "tokenizer": hashlib.sha256(text.encode()).hexdigest(),
-            "chat_template": hashlib.sha256(self.chat.template.encode()).hexdigest(),
-            "dtype": str(self.dtype).removeprefix("torch."),
-        }
 
 
 def find_blocks(model: nn.Module, count: int) -> nn.ModuleList:

@@ -16,7 +16,9 @@ from isokl_bench.engine.steering import Edits, Steering, attached
 from isokl_registry import IsoklError, TokenValues
 
 Array = NDArray[np.float64]
-CHECK_EVERY = 4  # tokens between two looks at which rows and doses are still needed: each look waits for the device
+CHECK_EVERY = (
+    4  # tokens between two looks at which rows and doses are still needed: each look waits for the device
+)
 KL_ELEMENTS = 2**25  # logits compared at once
 
 
@@ -104,9 +106,12 @@ class _Walk:
         self.dose = np.array([d for d, _ in rows])
         self.prompt = np.array([p for _, p in rows])
         self.strength = torch.tensor([doses[d] for d, _ in rows], dtype=torch.float32, device=lm.device)
-        self.noise = {p: sampler.generator(prompts[p]) for p in sorted(set(self.prompt.tolist()))} if sampler else None
+        self.noise = (
+            {p: sampler.generator(prompts[p]) for p in sorted(set(self.prompt.tolist()))} if sampler else None
+        )
         self.alive = torch.ones(len(rows), dtype=torch.bool, device=lm.device)
         self.eos = torch.tensor(lm.eos, dtype=torch.long, device=lm.device)
+        self.mask: Tensor
         self.pending: list[tuple[NDArray[np.int64], NDArray[np.int64], int, list[Tensor]]] = []
 
     def run(self) -> None:
@@ -170,7 +175,9 @@ class _Walk:
                 r.finite[np.unique(dose[bad])] = False
                 r.kl[dose[bad], prompt[bad], t] = np.inf
             if not np.isfinite(values[4][~ended]).all():
-                raise IsoklError("logits of the unsteered model are not finite: use --dtype float32 or bfloat16")
+                raise IsoklError(
+                    "logits of the unsteered model are not finite: use --dtype float32 or bfloat16"
+                )
         self.pending.clear()
 
     def _compact(self, token: Tensor, upto: int) -> Tensor:
@@ -181,7 +188,9 @@ class _Walk:
             for array in (self.result.kl, self.result.nll, self.result.entropy, self.result.base_entropy):
                 array[dose, prompt, upto:] = np.nan
         keep = alive & ~np.isin(self.dose, [d for d in np.unique(self.dose) if self._drop(int(d))])
-        if keep.sum() > 0.75 * len(keep) and keep.any():  # moving caches for a few rows costs more than it saves
+        if (
+            keep.sum() > 0.75 * len(keep) and keep.any()
+        ):  # moving caches for a few rows costs more than it saves
             return token
         index = torch.tensor(np.flatnonzero(keep), device=self.lm.device)
         n = len(self.dose)
@@ -194,7 +203,9 @@ class _Walk:
         return token
 
     def _drop(self, dose: int) -> bool:
-        if not self.result.finite[dose] or (self.too_strong is not None and self.too_strong(self.result.values(dose))):
+        if not self.result.finite[dose] or (
+            self.too_strong is not None and self.too_strong(self.result.values(dose))
+        ):
             self.result.complete[dose] = False
         return not self.result.complete[dose]
 
@@ -203,7 +214,8 @@ def compare(steered: Tensor, base: Tensor, token: Tensor) -> tuple[Tensor, Tenso
     """kl, nll, entropy and base entropy per row [b] from two rows of logits [b, v], in slices of bounded size."""
     rows = max(1, KL_ELEMENTS // steered.shape[-1])
     parts = []
-    for s, b, tok in zip(steered.split(rows), base.split(rows), token.split(rows), strict=True):
+    for start in range(0, len(token), rows):
+        s, b, tok = (x[start : start + rows] for x in (steered, base, token))
         log_s, log_b = s.log_softmax(-1), b.log_softmax(-1)
         p_s = log_s.exp()
         parts.append(
@@ -222,6 +234,6 @@ def compare(steered: Tensor, base: Tensor, token: Tensor) -> tuple[Tensor, Tenso
 
 def _empty(doses: int, prompts: int, window: int) -> Rollout:
     shape = (doses, prompts, window)
-    zeros = [np.zeros(shape) for _ in range(4)]
-    yes = [np.ones(doses, dtype=bool) for _ in range(2)]
-    return Rollout(np.full(shape, -1, dtype=np.int64), *zeros, *yes)
+    kl, nll, entropy, base_entropy = (np.zeros(shape) for _ in range(4))
+    complete, finite = (np.ones(doses, dtype=bool) for _ in range(2))
+    return Rollout(np.full(shape, -1, dtype=np.int64), kl, nll, entropy, base_entropy, complete, finite)

@@ -27,7 +27,11 @@ class Steering:
 
     def to_bytes(self) -> bytes:
         """A safetensors file: tensors named `site/name`, and JSON metadata under the key `isokl`."""
-        tensors = {f"{site}/{key}": value.contiguous() for site, state in self.state.items() for key, value in state.items()}
+        tensors = {
+            f"{site}/{key}": value.contiguous()
+            for site, state in self.state.items()
+            for key, value in state.items()
+        }
         head = {"method": self.method.name, "version": self.method.version, "params": self.method.params()}
         head |= {"operation": self.method.operation, **self.metadata}
         return safetensors.torch.save(tensors, {"isokl": json.dumps(head, sort_keys=True)})
@@ -40,7 +44,9 @@ class Steering:
             size = int.from_bytes(data[:8], "little")
             head = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["isokl"])
         except (safetensors.SafetensorError, KeyError, ValueError) as error:
-            raise IsoklError(f"not a steering written by isokl ({type(error).__name__}): fit it again") from error
+            raise IsoklError(
+                f"not a steering written by isokl ({type(error).__name__}): fit it again"
+            ) from error
         method = registry.get("method", head.pop("method")).component.create(head.pop("params"))
         if head.pop("version") != method.version:
             raise IsoklError(f"the steering was fitted by another version of {method.name}: fit it again")
@@ -60,7 +66,8 @@ class Edits:
         self.method = steering.method
         self.doses: Tensor = torch.zeros(0, 1, 1, device=lm.device)
         self.state = {
-            site: {key: value.to(lm.device) for key, value in state.items()} for site, state in steering.state.items()
+            site: {key: value.to(lm.device) for key, value in state.items()}
+            for site, state in steering.state.items()
         }
 
     def set_doses(self, doses: Tensor) -> None:
@@ -90,7 +97,10 @@ def attached(lm: LanguageModel, steering: Steering) -> Iterator[Edits]:
     handles = []
     try:
         for site in steering.state:
-            handles.append(lm.module(site).register_forward_hook(edits.hook(site), with_kwargs=True))
+            handle = lm.module(site).register_forward_hook(edits.hook(site), with_kwargs=True)
+            handles.append(
+                handle
+            )  # one by one: a site that does not exist must not leave the earlier ones attached
         yield edits
     finally:
         for handle in handles:

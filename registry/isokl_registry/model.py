@@ -1,9 +1,9 @@
-"""What a model plugin is: it loads a causal language model and its tokenizer, and states their identity."""
+"""What a model plugin is: it states the identity of a causal language model, and loads it with its tokenizer."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -13,12 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Loaded:
-    """A loaded model. `identity` goes into the config hash: it must change whenever the weights or the tokenizer do
-    (a hub commit, or a SHA-256 of the files), and must not depend on where they lie."""
+    """A model in eval mode, and its tokenizer."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    identity: dict[str, Any] = field(default_factory=dict)
 
 
 class ModelPlugin(ABC):
@@ -30,5 +28,13 @@ class ModelPlugin(ABC):
     prompt_set: str = "plain"
 
     @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """JSON-able values for the config hash: they change whenever the weights, the tokenizer or its chat template do
+        (a hub commit, or SHA-256 of the files), and do not depend on where the files lie. `source` is what tables call
+        the model, `blocks` the number of transformer blocks. Loads no weights, so that a stored run answers at once.
+
+        Raise IsoklError when the model cannot be found or reached."""
+
+    @abstractmethod
     def load(self, *, device: torch.device, dtype: torch.dtype) -> Loaded:
-        """Load in eval mode. Raise IsoklError when it cannot be found or reached."""
+        """Load the model onto `device`. Raise IsoklError when it cannot be loaded."""

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any
 
@@ -148,10 +148,16 @@ class Registry:
 
 def _entry(kind: str, component: Any, source: Source, taken: dict[str, Entry]) -> Entry:
     base = KINDS[kind]
-    fits = isinstance(component, type) and issubclass(component, base) if issubclass(base, Component) else isinstance(component, base)
+    fits = (
+        isinstance(component, type) and issubclass(component, base)
+        if issubclass(base, Component)
+        else isinstance(component, base)
+    )
     what = getattr(component, "__name__", type(component).__name__)
     if not fits:
-        raise IsoklError(f"{what} is no {kind}: register {'a subclass' if issubclass(base, Component) else 'an instance'} of {base.__name__}")
+        raise IsoklError(
+            f"{what} is no {kind}: register {'a subclass' if issubclass(base, Component) else 'an instance'} of {base.__name__}"
+        )
     if inspect.isabstract(component):
         missing = ", ".join(sorted(component.__abstractmethods__))
         raise IsoklError(f"{kind} {what} does not implement {missing}")
@@ -165,7 +171,13 @@ def _entry(kind: str, component: Any, source: Source, taken: dict[str, Entry]) -
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    return text if isinstance(error, IsoklError) else f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return (
+        text
+        if isinstance(error, IsoklError)
+        else f"{type(error).__name__}: {text}"
+        if text
+        else type(error).__name__
+    )
 
 
 def _wanted(points: Iterable[EntryPoint]) -> Iterator[EntryPoint]:
@@ -187,7 +199,7 @@ def load_registry() -> Registry:
     except PackageNotFoundError:
         own = "(checkout)"
     for module in BUILT_IN:
-        registry.add(Source(module, "isokl-bench", own), lambda module=module: importlib.import_module(module))  # type: ignore[misc]
+        registry.add(Source(module, "isokl-bench", own), partial(importlib.import_module, module))
     for point in _wanted(entry_points(group=hookspecs.GROUP)):
         dist = point.dist
         source = Source(point.name, dist.name if dist else "unknown", dist.version if dist else "?")

@@ -6,7 +6,6 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-
 from isokl_registry.component import Component
 
 if TYPE_CHECKING:

@@ -104,7 +104,9 @@ class _File:
         table = self.required("answer", dict, "an [answer] table with prefill, positive and negative")
         prefill = table.get("prefill")
         if not isinstance(prefill, str) or not prefill:
-            raise self.error("answer.prefill", "must be the text that comes before the answer word", "prefill")
+            raise self.error(
+                "answer.prefill", "must be the text that comes before the answer word", "prefill"
+            )
         words: list[tuple[str, ...]] = []
         for side in ("positive", "negative"):
             value = table.get(side)
@@ -112,7 +114,9 @@ class _File:
                 raise self.error(f"answer.{side}", "must be a list of answer words", side)
             words.append(tuple(value))
         if both := set(words[0]) & set(words[1]):
-            raise self.error("answer.negative", f"shares {sorted(both)[0]!r} with answer.positive", "negative")
+            raise self.error(
+                "answer.negative", f"shares {sorted(both)[0]!r} with answer.positive", "negative"
+            )
         return Answer(prefill, *words)
 
     def required(self, key: str, kind: type, what: str) -> Any:

@@ -25,7 +25,9 @@ class Pca(Method):
     def fit(self, contrast: Contrast) -> State:
         import torch
 
-        difference = contrast.difference.double()  # SVD in float64: the sign and the last digits do not wander
+        difference = (
+            contrast.difference.double()
+        )  # SVD in float64: the sign and the last digits do not wander
         unit(difference.flatten())
         direction = torch.linalg.svd(difference, full_matrices=False).Vh[0]
         sign = 1.0 if difference.mean(0) @ direction >= 0 else -1.0

@@ -13,4 +13,5 @@ def unit(vector: Tensor) -> Tensor:
     norm = vector.norm()
     if not norm > 0:
         raise ValueError("the contrast is zero: positive and negative personas give the same activations")
-    return vector / norm
+    scaled: Tensor = vector / norm
+    return scaled

@@ -15,7 +15,8 @@ ENDED = "the row had ended before the fork"
 class BranchPmass(Metric):
     """Probability of the answer words when the rollout is cut at each fork point and an answer is forced.
 
-    pmass = p(first) + p(second); p_true = p(first) / pmass. A fork after the row's end is unscored.
+    pmass = p(first) + p(second); p_true = p(first) / pmass. A fork after the row's end is unscored. pmass_change is
+    the mean over a prompt's scored forks minus the same without steering, paired by prompt.
     """
 
     name: ClassVar[str] = "branch_pmass"
@@ -35,5 +36,8 @@ class BranchPmass(Metric):
 
         forks = session.forks(range(0, self.window + 1, self.every))
         log_mass = np.logaddexp(forks.log_mass_first, forks.log_mass_second)
-        yield Measurement("pmass", np.minimum(np.exp(log_mass), 1.0), forks.points, ENDED)
+        pmass = np.minimum(np.exp(log_mass), 1.0)
+        mean = np.nanmean(pmass, axis=-1)  # the first fork is always scored
+        yield Measurement("pmass", pmass, forks.points, ENDED)
+        yield Measurement("pmass_change", mean - mean[0])
         yield Measurement("p_true", np.exp(forks.log_mass_first - log_mass), forks.points, ENDED)

@@ -1,0 +1,36 @@
+"""The results store: what was run, what it found, and how far a run that died had come.
+
+Nothing here knows what steering is. Plain values go in (numbers, text, bytes, lists, dicts and the frozen
+rows below) and plain values come out, so that the store is read with nothing but SQLAlchemy installed, and
+with any SQLite tool.
+
+    with Store("isokl.db") as store: if store.latest(config_hash(config)) is None: attempt =
+    store.resumable(config_hash(config)) or store.begin(config, prompts=prompts, provenance={}) with
+    attempt.phase("fit") as phase: phase.steering = ... attempt.done()
+"""
+
+from isokl_db.attempt import INTERRUPTED, Attempt, Phase
+from isokl_db.errors import StoreError
+from isokl_db.identity import HASH_VERSION, canonical_json, config_hash
+from isokl_db.query import Table
+from isokl_db.rows import Calibration, Evaluation, Measurement, Summary, Trace
+from isokl_db.schema import REVISION
+from isokl_db.store import Store
+
+__all__ = [
+    "HASH_VERSION",
+    "INTERRUPTED",
+    "REVISION",
+    "Attempt",
+    "Calibration",
+    "Evaluation",
+    "Measurement",
+    "Phase",
+    "Store",
+    "StoreError",
+    "Summary",
+    "Table",
+    "Trace",
+    "canonical_json",
+    "config_hash",
+]

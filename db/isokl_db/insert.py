@@ -1,0 +1,44 @@
+"""Rows into tables: one prepared statement per table, however many rows."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import Connection, Table, insert
+
+from isokl_db import schema
+from isokl_db.rows import Calibration, Evaluation, Measurement, Summary, Trace
+
+TABLES: dict[type, Table] = {
+    Evaluation: schema.evaluations,
+    Measurement: schema.measurements,
+    Summary: schema.summaries,
+    Trace: schema.traces,
+}
+
+
+def insert_rows(
+    connection: Connection, rows: Sequence[Evaluation | Measurement | Summary | Trace], **parent: int
+) -> None:
+    """Insert rows of one kind, each with the key of its parent (`attempt_id=` or `calibration_id=`)."""
+    if rows:
+        connection.execute(insert(TABLES[type(rows[0])]), [parent | values for values in _plain(rows)])
+
+
+def insert_calibration(connection: Connection, calibration: Calibration, attempt_id: int) -> None:
+    """Insert a calibration and its evaluations."""
+    (values,) = _plain([calibration])
+    found = values.pop("evaluations")
+    key = connection.execute(
+        insert(schema.calibrations).values(attempt_id=attempt_id, **values)
+    ).inserted_primary_key
+    assert key is not None
+    insert_rows(connection, found, calibration_id=key[0])
+
+
+def _plain(rows: Sequence[Any]) -> Iterable[dict[str, Any]]:
+    """The rows as dicts; `dataclasses.asdict` would copy every list and take ten times as long."""
+    names = [column.name for column in fields(rows[0])]
+    values = attrgetter(*names)
+    return (dict(zip(names, values(row), strict=True)) for row in rows)

@@ -1,0 +1,25 @@
+"""isokl-bench: steering methods compared at one KL budget.
+
+`run(model, method, …)` does one run and returns its Record; the command line `isokl` is a thin layer over it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from isokl_bench.api import run
+    from isokl_bench.config import RunConfig
+    from isokl_bench.record import Record
+
+__all__ = ["Record", "RunConfig", "run"]
+_HOMES = {"run": "api", "RunConfig": "config", "Record": "record"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `isokl --help` pays for nothing it does not need."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"isokl_bench.{_HOMES[name]}"), name)

@@ -1,0 +1,109 @@
+"""`isokl_bench.run`: what the command line calls, and what a notebook calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from isokl_bench.config import Resolved, RunConfig, resolve
+from isokl_bench.events import Event, Listener, silent
+from isokl_bench.record import Record
+from isokl_db import INTERRUPTED, Attempt, Store, StoreError, config_hash
+from isokl_registry import IsoklError, load_registry
+
+DEFAULT_DB = "isokl.db"
+
+
+def run(
+    model: str,
+    method: str,
+    *,
+    db: str | Path = DEFAULT_DB,
+    force: bool = False,
+    listen: Listener = silent,
+    **options: Any,
+) -> Record:
+    """Fit, calibrate, validate and measure one steering, or answer from the store when that was done before.
+
+    options: the other fields of RunConfig (behavior, layers, stat, target, protocol, seed, alphas, …). db: a path or
+    an SQLAlchemy URL. force: make a new attempt even if one is stored. listen: called with an Event now and then.
+
+    Returns the stored Record. Raises IsoklError or StoreError, one line each, when something cannot be done; what
+    was stored before stays. The same configuration on the same machine gives the same numbers.
+    """
+    try:
+        config = RunConfig(model=model, method=method, **options)
+    except TypeError as error:
+        raise IsoklError(f"{str(error).split(') ')[-1]}: see help(isokl_bench.RunConfig)") from None
+    return run_config(config, db=db, force=force, listen=listen)
+
+
+def run_config(
+    config: RunConfig, *, db: str | Path = DEFAULT_DB, force: bool = False, listen: Listener = silent
+) -> Record:
+    """The same for a ready configuration."""
+    plan = resolve(config, load_registry())
+    with Store(db) as store:
+        done = None if force else store.latest(config_hash(plan.identity))
+        if done is not None and not _missing(plan, store.attempt(done)):
+            listen(
+                Event(
+                    "stored",
+                    f"answered from {store.name}: this run is stored already (--force repeats it)",
+                    1.0,
+                )
+            )
+            return Record.load(store, done, cached=True)
+        attempt = _attempt(plan, store, done, force, listen)
+        _carry_out(plan, attempt, listen, finished=attempt.id == done)
+        return Record.load(store, attempt.id)
+
+
+def _missing(plan: Resolved, attempt: Attempt) -> list[str]:
+    from isokl_bench.phases import phase_names
+
+    return phase_names(plan, attempt.phases())
+
+
+def _attempt(plan: Resolved, store: Store, done: int | None, force: bool, listen: Listener) -> Attempt:
+    """The finished attempt that lacks some metric, else the interrupted one, else a new one."""
+    from isokl_bench.provenance import provenance
+
+    if done is not None:
+        listen(Event("note", "this run is stored already; measuring what it lacks"))
+        return store.attempt(done)
+    origin = provenance(plan.config.device)
+    resumed = None if force else store.resumable(config_hash(plan.identity), origin)
+    if resumed is not None:
+        listen(
+            Event(
+                "note", f"picking up attempt {resumed.id} after {', '.join(resumed.phases()) or 'no phase'}"
+            )
+        )
+        return resumed
+    return store.begin(plan.identity, prompts=plan.splits.texts(), provenance=origin)
+
+
+def _carry_out(plan: Resolved, attempt: Attempt, listen: Listener, *, finished: bool) -> None:
+    from isokl_bench.runner import PartlyFailed, Runner
+
+    try:
+        Runner(plan, attempt, load_registry(), listen).run()
+    except KeyboardInterrupt:
+        if not finished:
+            attempt.fail(INTERRUPTED)
+        raise
+    except PartlyFailed:
+        if not finished:
+            attempt.done()
+        raise
+    except (
+        StoreError
+    ):  # a full or locked disk takes no further word either; the attempt is taken up by its dead pid
+        raise
+    except (Exception, SystemExit) as error:
+        if not finished:
+            attempt.fail(" ".join(str(error).split()) or type(error).__name__)
+        raise
+    if not finished:
+        attempt.done()

@@ -1,0 +1,21 @@
+"""Options that several commands share, each spelled once."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def db_option(command: Command) -> Command:
+    """Add `--db`: the results database, passed on as `db` (a path or an SQLAlchemy URL)."""
+    return click.option(
+        "--db",
+        envvar="ISOKL_DB",
+        default="isokl.db",
+        show_default=True,
+        show_envvar=True,
+        metavar="PATH",
+        help="Results database: a SQLite file, or any SQLAlchemy URL.",
+    )(command)

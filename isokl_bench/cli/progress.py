@@ -1,0 +1,57 @@
+"""Telling a person, a log file or a program what a run is doing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from isokl_bench.events import Event, Listener, silent
+
+
+@contextmanager
+def show(*, quiet: bool, as_json: bool) -> Iterator[Listener]:
+    """A listener: a live bar on a terminal, plain lines elsewhere, JSON lines for programs, nothing when quiet."""
+    if quiet:
+        yield silent
+    elif as_json:
+        yield _json_line
+    elif sys.stderr.isatty():
+        with _live() as listen:
+            yield listen
+    else:
+        yield _plain_line
+
+
+def _json_line(event: Event) -> None:
+    record = {"event": event.kind, "text": event.text, "progress": round(event.progress, 3), **event.data}
+    click.echo(json.dumps(record))
+
+
+def _plain_line(event: Event) -> None:
+    indent = "" if event.kind in ("phase", "stored") else "    "
+    click.echo(f"{indent}{event.text}", err=True)
+
+
+@contextmanager
+def _live() -> Iterator[Listener]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, highlight=False)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("starting", total=1.0)
+
+        def listen(event: Event) -> None:
+            progress.update(task, completed=event.progress)
+            if event.kind == "phase":
+                progress.update(task, description=event.text)
+                progress.console.print(event.text, style="bold")
+            else:
+                progress.console.print(f"    {event.text}", style="dim" if event.kind == "round" else None)
+
+        yield listen

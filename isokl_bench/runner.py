@@ -1,0 +1,289 @@
+"""One run from prompts to stored numbers: fit, calibrate, validate, measure, each phase stored as it finishes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from isokl_bench.config import Resolved
+from isokl_bench.engine.activations import record
+from isokl_bench.engine.calibrate import Calibrator, Evaluation
+from isokl_bench.engine.fork import AnswerTokens
+from isokl_bench.engine.lm import LanguageModel
+from isokl_bench.engine.rollout import Sampler, rollout
+from isokl_bench.engine.steering import Steering
+from isokl_bench.events import Event, Listener
+from isokl_bench.phases import (
+    REACHED,
+    alpha_list,
+    metric_phase,
+    missing_alphas,
+    missing_in,
+    phase_names,
+    signs,
+    trace_prefix,
+    weight,
+)
+from isokl_bench.rows import calibration_row, measurement_rows
+from isokl_bench.session import MeasureSession
+from isokl_bench.statistics import bootstrap_stat
+from isokl_db import Attempt, Phase
+from isokl_db import rows as stored
+from isokl_registry import Contrast, IsoklError, Metric, Registry, Site, TokenValues
+
+TRACES = 4  # holdout prompts whose texts are stored
+
+
+class PartlyFailed(IsoklError):
+    """Some metrics failed; the calibration and the other metrics are stored."""
+
+
+@dataclass
+class Runner:
+    """Carries out a plan on a loaded model, and stores every phase in `attempt`."""
+
+    plan: Resolved
+    attempt: Attempt
+    registry: Registry
+    listen: Listener
+
+    def run(self) -> None:
+        """Do what is missing. Raises IsoklError; phases that are stored stay stored."""
+        self.done = self.attempt.phases()
+        self.total = self.left = weight(phase_names(self.plan, self.done))
+        self.say("phase", f"loading {self.plan.identity['model']}")
+        self.lm = load_model(self.plan)
+        for note in self.lm.notes:
+            self.say("note", note)
+        self.answer = AnswerTokens.of(self.plan.prompts.answer, self.lm)
+        self.steering = self._fitted()
+        failed = []
+        for sign in signs(self.plan):
+            calibration = self._calibrated(sign)
+            if calibration["outcome"] not in REACHED:
+                self.say(
+                    "note",
+                    f"{calibration['outcome'].replace('_', ' ')}: nothing is measured for sign {sign:+d}",
+                )
+                continue
+            self._validate(sign, calibration["coefficient"])
+            failed += self._measure(sign, calibration["coefficient"])
+        if failed:
+            raise PartlyFailed(f"{'; '.join(failed)}. Everything else is stored; run again to retry")
+
+    def say(self, kind: str, text: str, **data: Any) -> None:
+        self.listen(Event(kind, text, 1 - self.left / self.total if self.total else 1.0, data))
+
+    @contextmanager
+    def phase(self, name: str, text: str) -> Iterator[Phase]:
+        """A phase whose rows are stored in one transaction when its block ends well."""
+        self.say("phase", text, phase=name)
+        with self.attempt.phase(name) as phase:
+            yield phase
+        self.done[name] = phase.data
+        self.left -= weight([name])
+
+    def _fitted(self) -> Steering:
+        data = self.attempt.steering()
+        if data is not None:
+            return Steering.from_bytes(data, self.registry)
+        sites = [
+            Site(layer, linear) for layer in self.plan.layers for linear in self.plan.method.linears or ("",)
+        ]
+        text = f"fitting {self.plan.method.label()} on {len(self.plan.splits.fit)} contrast pairs at {len(sites)} site(s)"
+        with self.phase("fit", text) as phase:
+            steering = fit(self.plan, self.lm, sites)
+            phase.steering = steering.to_bytes()
+        return steering
+
+    def _calibrated(self, sign: int) -> dict[str, Any]:
+        name = f"calibrate {sign:+d}"
+        if name in self.done:
+            return dict(self.done[name])
+        plan = self.plan
+        calibrator = Calibrator(
+            self.lm,
+            self.steering,
+            [self.lm.chat.ids(prompt.text) for prompt in plan.splits.calibration],
+            plan.config.window,
+            plan.stat,
+            plan.target,
+            plan.config.tolerance,
+            plan.config.seed,
+            self._report_round,
+        )
+        with self.phase(
+            name, f"calibrating {'−' if sign < 0 else '+'} to {plan.stat.label()} = {plan.target:g}"
+        ) as phase:
+            found = calibrator.run(sign)
+            phase.calibrations = [calibration_row(found, plan.stat.label(), len(plan.splits.calibration))]
+            phase.data = {"outcome": found.outcome, "coefficient": found.coefficient, "value": found.value}
+            calibrated = self.steering.metadata.get("calibrated", {}) | {
+                f"{sign:+d}": phase.data
+                | {"stat": plan.stat.label(), "target": plan.target, "protocol": plan.config.protocol}
+            }
+            self.steering = replace(
+                self.steering, metadata=self.steering.metadata | {"calibrated": calibrated}
+            )
+            phase.steering = self.steering.to_bytes()
+        text = f"{found.outcome.replace('_', ' ')}: coefficient {found.coefficient:.4g}, {plan.stat.label()} {found.value:.3f}"
+        self.say("note", text)
+        return dict(phase.data)
+
+    def _report_round(self, evaluations: Sequence[Evaluation]) -> None:
+        pairs = ", ".join(f"{e.dose:.4g}→{'' if e.complete else '>'}{e.value:.3g}" for e in evaluations)
+        number = evaluations[0].round if evaluations else 0
+        values = [{"dose": e.dose, "value": e.value, "complete": e.complete} for e in evaluations]
+        self.say("round", f"round {number}: {pairs}", round=number, evaluations=values)
+
+    def _validate(self, sign: int, coefficient: float) -> None:
+        """The stat again: greedy on other prompts, and sampled at temperature 1 on both sets."""
+        name = f"validate {sign:+d}"
+        if name in self.done:
+            return
+        splits, seed = self.plan.splits, self.plan.config.seed
+        cases = {
+            "holdout": (splits.holdout, None),
+            "calibration_sampled": (splits.calibration, Sampler(seed)),
+            "holdout_sampled": (splits.holdout, Sampler(seed)),
+        }
+        with self.phase(name, f"validating on {len(splits.holdout)} holdout prompts") as phase:
+            for quantity, (prompts, sampler) in cases.items():
+                ids = [self.lm.chat.ids(prompt.text) for prompt in prompts]
+                found = rollout(
+                    self.lm, ids, self.steering, [0.0, coefficient], self.plan.config.window, sampler=sampler
+                )
+                stat = self._stat_of(found.values(0), found.values(1))
+                every = np.arange(len(ids))
+                low, high = bootstrap_stat(stat, len(ids), seed)
+                phase.summaries.append(
+                    stored.Summary(
+                        sign=1 if sign > 0 else -1,
+                        metric="validation",
+                        quantity=quantity,
+                        alpha=1.0,
+                        n=len(ids),
+                        mean=stat(every),
+                        low=low,
+                        high=high,
+                    )
+                )
+        self.say("note", ", ".join(f"{s.quantity} {s.mean:.3f}" for s in phase.summaries))
+
+    def _stat_of(self, base: TokenValues, steered: TokenValues) -> Callable[[NDArray[np.int64]], float]:
+        def stat(rows: NDArray[np.int64]) -> float:
+            parts = (TokenValues(values.kl[rows], values.nll[rows]) for values in (steered, base))
+            return self.plan.stat(*parts)
+
+        return stat
+
+    def _measure(self, sign: int, coefficient: float) -> list[str]:
+        """Store every metric that is missing; returns a line for each that failed (a stranger's code may)."""
+        missing = {
+            m: alphas for m in self.plan.metrics if (alphas := missing_alphas(self.plan, m, sign, self.done))
+        }
+        traces = missing_in(self.plan.alphas, trace_prefix(sign), self.done)
+        failed = []
+        if missing:
+            wanted = sorted({0.0}.union(*missing.values()))
+            session = self._session(coefficient, wanted, max(metric.tokens for metric in missing))
+            for metric, alphas in missing.items():
+                try:
+                    self._measure_one(session, metric, sign, alphas)
+                except Exception as error:
+                    failed.append(
+                        f"metric {metric.label()!r} failed: {' '.join(str(error).split()) or type(error).__name__}"
+                    )
+        if traces:
+            self._trace(sign, coefficient, traces)
+        return failed
+
+    def _session(self, coefficient: float, alphas: Sequence[float], window: int) -> MeasureSession:
+        holdout = self.plan.splits.holdout
+        return MeasureSession(self.lm, self.steering, coefficient, alphas, holdout, self.answer, window)
+
+    def _measure_one(self, session: MeasureSession, metric: Metric, sign: int, alphas: list[float]) -> None:
+        with self.phase(
+            metric_phase(metric, sign, alphas), f"measuring {metric.label()} at alpha {alpha_list(alphas)}"
+        ) as phase:
+            for found in metric.measure(session):
+                rows = measurement_rows(metric, found, session.alphas, alphas, sign, self.plan.config.seed)
+                phase.measurements += rows[0]
+                phase.summaries += rows[1]
+            phase.data = {"alphas": alphas}
+
+    def _trace(self, sign: int, coefficient: float, alphas: list[float]) -> None:
+        window = max(metric.tokens for metric in self.plan.metrics) or self.plan.config.window
+        with self.phase(trace_prefix(sign) + alpha_list(alphas), "sampling example texts") as phase:
+            found = self._session(coefficient, alphas, window).sampled(TRACES, self.plan.config.seed)
+            decode = self.lm.tokenizer.decode
+            for a, p in np.ndindex(*found.tokens.shape[:2]):
+                ids = [token for token in found.tokens[a, p].tolist() if token >= 0]
+                phase.traces.append(
+                    stored.Trace(
+                        sign=1 if sign > 0 else -1,
+                        alpha=alphas[a],
+                        prompt=p,
+                        sampled=True,
+                        text=decode(ids),
+                        tokens=[decode([token]) for token in ids],
+                        kl=found.kl[a, p, : len(ids)].tolist(),
+                    )
+                )
+            phase.data = {"alphas": alphas}
+
+
+def load_model(plan: Resolved) -> LanguageModel:
+    """The plan's model on its device. Raises IsoklError when there is no such device."""
+    name = plan.config.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise IsoklError(
+            f"device {name!r} cannot be used ({str(error).splitlines()[0]}): try --device cpu"
+        ) from error
+    loaded = plan.model.load(device=device, dtype=getattr(torch, plan.config.dtype))
+    return LanguageModel(loaded, plan.config.chat_template)
+
+
+def fit(plan: Resolved, lm: LanguageModel, sites: Sequence[Site]) -> Steering:
+    """Fit the plan's method at every site. Row i of both halves has the same message, persona pair and answer prefix.
+
+    Raises IsoklError naming the site when the contrast allows no fit."""
+    prefixes = ("", plan.prompts.answer.prefill)
+    halves: list[list[list[int]]] = [[], []]
+    for i, prompt in enumerate(plan.splits.fit):
+        personas = plan.prompts.personas[i % len(plan.prompts.personas)]
+        for half, persona in zip(halves, personas, strict=True):
+            half.append(lm.chat.ids(prompt.text, system=persona, prefix=prefixes[i % len(prefixes)]))
+    positive, negative = record(lm, halves[0], sites), record(lm, halves[1], sites)
+    state = {}
+    for site in sites:
+        contrast = Contrast(positive[site], negative[site], site, lm.module(site), plan.config.seed)
+        torch.manual_seed(plan.config.seed)
+        try:
+            state[site] = plan.method.fit(contrast)
+        except ValueError as error:
+            raise IsoklError(f"{plan.method.label()} cannot be fitted at block {site}: {error}") from error
+    return Steering(plan.method, state, _metadata(plan))
+
+
+def _metadata(plan: Resolved) -> dict[str, Any]:
+    return {
+        "site": "output of a Linear" if plan.method.linears else "output of a transformer block",
+        "layers": list(plan.layers),
+        "layer_numbering": "0 is the first transformer block",
+        "model": plan.identity["model_identity"],
+        "behavior": plan.behavior.name,
+        "behavior_hash": plan.identity["behavior_hash"],
+        "sign": "a positive dose is meant to move towards the positive persona",
+    }

@@ -1,0 +1,169 @@
+"""Opening upgrades a database, keeps a copy of the old one, and breaks nothing when it cannot."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+from subprocess import Popen
+from typing import Any
+
+import pytest
+
+from isokl_db import REVISION, Store, StoreError, migrate, schema
+from isokl_db.views import VIEWS
+
+# It copies and drops `configs`: with foreign keys on, the drop would take every attempt with it.
+NEXT = """
+from alembic import op
+from sqlalchemy import Column, Integer
+revision, down_revision = "0002", "0001"
+def upgrade():
+    with op.batch_alter_table("configs", recreate="always") as table:
+        table.add_column(Column("extra", Integer))
+"""
+Config = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def tomorrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Turn the package into a later version of itself, with one migration more."""
+
+    def upgrade(script: str = NEXT) -> None:
+        folder = tmp_path / "migrations"
+        copytree(migrate.MIGRATIONS, folder, ignore=ignore_patterns("__pycache__"))
+        (folder / "versions" / "r0002_next.py").write_text(script)
+        monkeypatch.setattr(migrate, "MIGRATIONS", folder)
+        monkeypatch.setattr(schema, "REVISION", "0002")
+
+    return upgrade
+
+
+@pytest.fixture
+def hash(path: Path, config: Config) -> str:
+    """The config of the one run in a database of today's schema."""
+    with Store(path) as store:
+        attempt = store.begin(config(), prompts={"fit": ["a"]}, provenance={})
+        attempt.done()
+        return attempt.hash
+
+
+def columns(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [row[1] for row in connection.execute("PRAGMA table_info(configs)")]
+
+
+def backups(path: Path) -> list[Path]:
+    return sorted(path.parent.glob("isokl.db.backup-*"))
+
+
+def test_a_new_file_gets_the_schema_and_no_backup(path: Path) -> None:
+    with Store(path) as store:
+        assert store.rows("select version_num from alembic_version") == [{"version_num": REVISION}]
+        assert [row["name"] for row in store.rows("select name from sqlite_master where type = 'view'")] == [
+            *VIEWS
+        ]
+    assert [file.name for file in path.parent.iterdir()] == ["isokl.db"]
+
+
+def test_opening_again_changes_nothing(path: Path, hash: str) -> None:
+    before = path.read_bytes()
+    with Store(path) as store:
+        assert store.latest(hash) == 1
+    assert path.read_bytes() == before
+    assert backups(path) == []
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_an_older_file_is_copied_then_upgraded(
+    path: Path, hash: str, tomorrow: Callable[..., None], read_only: bool
+) -> None:
+    tomorrow()
+    with Store(path, read_only=read_only) as store:
+        assert store.latest(hash) == 1
+        assert [row["hash"] for row in store.rows("select * from runs")] == [hash]
+    assert "extra" in columns(path)
+    (backup,) = backups(path)
+    assert backup.name.startswith("isokl.db.backup-0001-")
+    assert "extra" not in columns(backup)
+    with closing(sqlite3.connect(backup)) as copy:
+        assert copy.execute("SELECT state, hash FROM runs").fetchall() == [("done", hash)]
+
+
+def test_a_migration_that_fails_changes_nothing(path: Path, hash: str, tomorrow: Callable[..., None]) -> None:
+    tomorrow(NEXT + '    op.execute("DELETE FROM attempts")\n    op.execute("SELECT nonsense")\n')
+    with pytest.raises(StoreError, match=r"SQL failed in .*nonsense"):
+        Store(path)
+    assert "extra" not in columns(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT state, hash FROM runs").fetchall() == [("done", hash)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+
+
+def test_a_migration_that_breaks_links_changes_nothing(
+    path: Path, hash: str, tomorrow: Callable[..., None]
+) -> None:
+    tomorrow(NEXT + '    op.execute("DELETE FROM configs")\n')
+    with pytest.raises(StoreError, match=r"would break 2 links"):
+        Store(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT state, hash FROM runs").fetchall() == [("done", hash)]
+
+
+def test_without_a_backup_there_is_no_upgrade(
+    path: Path, hash: str, tomorrow: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tomorrow()
+    connect = sqlite3.connect
+
+    def full(file: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(file, **options)
+        if "backup" in str(file):
+            connection.execute("PRAGMA max_page_count = 1")
+        return connection
+
+    monkeypatch.setattr("isokl_db.migrate.sqlite3.connect", full)
+    with pytest.raises(StoreError, match=r"backup-0001-\S+ has no room to grow: the disk is full"):
+        Store(path)
+    monkeypatch.undo()
+    assert backups(path) == []
+    assert "extra" not in columns(path)
+
+
+def test_a_newer_file_names_both_revisions_and_stays_as_it_is(path: Path, hash: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0999'")
+    before = path.read_bytes()
+    for read_only in (False, True):
+        with pytest.raises(
+            StoreError, match=rf"schema 0999, newer than {REVISION}.*upgrade isokl-bench or use .*--db"
+        ):
+            Store(path, read_only=read_only)
+    assert path.read_bytes() == before
+
+
+def test_a_database_of_something_else_is_left_alone(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"something else \(its tables: recipes\); use another --db"):
+        Store(path)
+    assert path.read_bytes() == before
+
+
+def test_processes_that_open_a_new_file_at_once_all_succeed(spawn: Callable[..., "Popen[str]"]) -> None:
+    script = """
+from isokl_db import Store
+print("ready", flush=True); sys.stdin.readline()
+with Store(sys.argv[1]) as store:
+    store.begin({"seed": int(sys.argv[2])}, prompts={}, provenance={}).done()
+"""
+    processes = [spawn(script, str(seed)) for seed in range(4)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.communicate(timeout=30)[1] for process in processes] == [""] * 4
