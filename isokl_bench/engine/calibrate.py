@@ -112,7 +112,7 @@ class Calibrator:
             raise IsoklError(explain_nonfinite(self.lm, prompts, self.steering, sign * grid[0]))
         values = [self.stat(found.values(i), base) if found.finite[i] else math.inf for i in range(len(grid))]
         root = crossing(grid, values, self.target)
-        return np.clip(np.geomspace(root / 4, root * 2, DOSES), low, high).tolist()  # type: ignore[no-any-return]
+        return np.clip(np.geomspace(root / 2, root * 2, DOSES), low, high).tolist()  # type: ignore[no-any-return]
 
     def _evaluate(self, number: int, sign: int, doses: Sequence[float]) -> None:
         doses = sorted(set(doses) - {abs(e.dose) for e, _ in self._tried})
@@ -135,7 +135,7 @@ class Calibrator:
         return Evaluation(number, dose, value, tokens, bool(found.complete[i] and found.finite[i])), values
 
     def _best(self) -> Evaluation | None:
-        """The evaluation nearest to the target within the tolerance, before the stat first exceeds it for good."""
+        """The complete evaluation nearest to the target, if one is within the tolerance."""
         hits = [e for e, _ in self._tried if e.complete and abs(e.value - self.target) <= self.tolerance]
         return min(hits, key=lambda e: (abs(e.value - self.target), abs(e.dose)), default=None)
 
@@ -198,7 +198,7 @@ class Calibrator:
         )
 
     def _interval(self, chosen: Evaluation, sign: int) -> tuple[float, float]:
-        kept = [(e, v) for e, v in self._tried if e.complete and 0.25 < e.dose / chosen.dose < 4]
+        kept = [(e, v) for e, v in self._tried if e.complete and 0.4 < e.dose / chosen.dose < 2.5]
         doses = [abs(e.dose) for e, _ in kept]
 
         def stat(i: int, rows: NDArray[np.int64]) -> float:

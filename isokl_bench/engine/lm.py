@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from isokl_bench.engine.cache import new_cache
 from isokl_bench.engine.chat import Chat
 from isokl_registry import IsoklError, Loaded, Site
 
@@ -45,11 +46,8 @@ class LanguageModel:
         return all(kind in ("full_attention", "sliding_attention") for kind in kinds)
 
     def new_cache(self) -> Any:
-        """An empty cache. For croppable models every layer keeps all positions, sliding ones too (their mask sees to
-        the window), so that rows can be cut and moved; hybrid models need the layers their config names."""
-        from transformers import DynamicCache
-
-        return DynamicCache() if self.croppable else DynamicCache(config=self.config)
+        """An empty cache of the kind this model needs."""
+        return new_cache(self.config, croppable=self.croppable)
 
     def module(self, site: Site) -> nn.Module:
         """The block or the Linear at a site. Raises IsoklError when the block has no such Linear."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -51,7 +51,7 @@ class Contrast:
         return self.positive - self.negative
 
 
-class Method(Component):
+class Method(Component, ABC):
     """A way of steering. Subclass it as a frozen dataclass whose fields are the parameters:
 
         @dataclass(frozen=True)

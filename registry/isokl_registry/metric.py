@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -67,7 +67,7 @@ class Session(Protocol):
     def forks(self, points: Sequence[int]) -> ForkValues: ...
 
 
-class Metric(Component):
+class Metric(Component, ABC):
     """An effect or a side effect. `window` is how many tokens of rollout it will ask for, so that one generation
     can serve all metrics."""
 

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
@@ -51,7 +51,7 @@ class Source:
     version: str
 
     def __str__(self) -> str:
-        return f"{self.distribution} {self.version}"
+        return f"{self.distribution} {self.version}".strip()
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Entry:
     def summary(self) -> str:
         """One line on what it is."""
         if isinstance(self.component, type):
-            return (inspect.getdoc(self.component) or "").split("\n", 1)[0]
+            component: type[Component] = self.component
+            return component.summary()
         return str(self.component.description)
 
 
@@ -88,35 +89,30 @@ class Registry:
     def __init__(self) -> None:
         self.entries: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
         self.failures: list[Failure] = []
-        self._manager = pluggy.PluginManager(hookspecs.GROUP)
-        self._manager.add_hookspecs(hookspecs)
+        self._plugins: list[tuple[Source, pluggy.PluginManager]] = []
 
     def add(self, source: Source, load: Callable[[], object]) -> None:
         """Load one plugin and take what it registers: everything, or (when anything is wrong) nothing."""
-        plugin = None
         try:
-            plugin = load()
-            self._manager.register(plugin, name=source.plugin)
-            self._manager.check_pending()
-            for entry in list(self._call(plugin, source)):
-                self.entries[entry.kind][entry.name] = entry
+            manager = _hooks(load(), source)
+            found = self._registered(manager, source)
         except (Exception, SystemExit) as error:
-            if plugin is not None and self._manager.is_registered(plugin):
-                self._manager.unregister(plugin)
             self.failures.append(Failure(source, _one_line(error)))
+            return
+        for entry in found:
+            self.entries[entry.kind][entry.name] = entry
+        self._plugins.append((source, manager))
 
-    def _call(self, plugin: object, source: Source) -> Iterator[Entry]:
+    def _registered(self, manager: pluggy.PluginManager, source: Source) -> list[Entry]:
         found: list[Entry] = []
-        others = [p for p in self._manager.get_plugins() if p is not plugin]
         for kind in KINDS:
-            hook = self._manager.subset_hook_caller(f"register_{kind}s", remove_plugins=others)
 
             def register(component: Any, kind: str = kind) -> None:
                 taken = self.entries[kind] | {e.name: e for e in found if e.kind == kind}
                 found.append(_entry(kind, component, source, taken))
 
-            hook(register=register)
-        yield from found
+            getattr(manager.hook, f"register_{kind}s")(register=register)
+        return found
 
     def get(self, kind: str, name: str) -> Entry:
         """The entry of that name. Raises IsoklError with the nearest name when there is none."""
@@ -142,26 +138,56 @@ class Registry:
     def _resolve(self, kind: str, name: str) -> Any:
         if name in self.entries[kind]:
             return self.entries[kind][name].component
-        found = getattr(self._manager.hook, f"resolve_{kind}")(name=name)
-        return found if found is not None else self.get(kind, name).component
+        broken: list[Failure] = []
+        for source, manager in reversed(self._plugins):  # strangers before built-ins, as pluggy has it
+            try:
+                found = getattr(manager.hook, f"resolve_{kind}")(name=name)
+                if isinstance(found, KINDS[kind]):
+                    return found
+                if found is not None:
+                    raise TypeError(f"resolve_{kind} gave {found!r:.60}, which is no {kind}")
+            except IsoklError:  # its word on that name, not a fault
+                raise
+            except (Exception, SystemExit) as error:
+                broken.append(Failure(source, _one_line(error)))
+                self.failures.append(broken[-1])
+        raise IsoklError("; ".join([unknown(kind, name, self.entries[kind]), *map(str, broken)]))
+
+
+def _hooks(plugin: object, source: Source) -> pluggy.PluginManager:
+    """The hooks of one plugin in a manager of their own, so that nothing in it can touch another's."""
+    manager = pluggy.PluginManager(hookspecs.GROUP)
+    manager.add_hookspecs(hookspecs)
+    known = list(vars(manager.hook))
+    manager.register(plugin, name=source.plugin)
+    for name, hook in vars(manager.hook).items():
+        if name not in known and not all(impl.optionalhook for impl in hook.get_hookimpls()):
+            raise IsoklError(unknown("hook", name, known))
+    if not manager.get_hookcallers(plugin):
+        raise IsoklError("it has no hooks: put @hookimpl above its register_methods or the like")
+    return manager
 
 
 def _entry(kind: str, component: Any, source: Source, taken: dict[str, Entry]) -> Entry:
     base = KINDS[kind]
+    is_class = issubclass(base, Component)
+    what = getattr(component, "__name__", type(component).__name__)
     fits = (
         isinstance(component, type) and issubclass(component, base)
-        if issubclass(base, Component)
+        if is_class
         else isinstance(component, base)
     )
-    what = getattr(component, "__name__", type(component).__name__)
     if not fits:
-        raise IsoklError(
-            f"{what} is no {kind}: register {'a subclass' if issubclass(base, Component) else 'an instance'} of {base.__name__}"
-        )
+        article = "a subclass" if is_class else "an instance"
+        raise IsoklError(f"{what} is no {kind}: register {article} of {base.__name__}")
     if inspect.isabstract(component):
         missing = ", ".join(sorted(component.__abstractmethods__))
         raise IsoklError(f"{kind} {what} does not implement {missing}")
-    name = component.name
+    if is_class and "__dataclass_fields__" not in vars(component):
+        raise IsoklError(f"{kind} {what} is no dataclass: put @dataclass(frozen=True) above it")
+    if not is_class and inspect.getattr_static(component, "description", None) is None:
+        raise IsoklError(f"{kind} {what} has no description: write one line on what it is")
+    name = getattr(component, "name", None)
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise IsoklError(f"{kind} {what} has the name {name!r}: use letters, digits, '_', '.' and '-'")
     if name in taken:
@@ -171,23 +197,31 @@ def _entry(kind: str, component: Any, source: Source, taken: dict[str, Entry]) -
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    return (
-        text
-        if isinstance(error, IsoklError)
-        else f"{type(error).__name__}: {text}"
-        if text
-        else type(error).__name__
-    )
+    if isinstance(error, IsoklError):
+        return text
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
-def _wanted(points: Iterable[EntryPoint]) -> Iterator[EntryPoint]:
-    """Outside plugins, restricted by ISOKL_LOAD_PLUGINS (distribution or entry-point names; '' means none)."""
+def _source(point: EntryPoint) -> Source:
+    dist = point.dist
+    return Source(point.name, (dist and dist.name) or "unknown", (dist and dist.version) or "?")
+
+
+def _outside() -> tuple[list[EntryPoint], list[Failure]]:
+    """Outside plugins, restricted by ISOKL_LOAD_PLUGINS (distribution or entry-point names; '' means none), and the
+    names in it that nothing installed has."""
+    points = sorted(entry_points(group=hookspecs.GROUP), key=lambda p: (p.name, p.value))
     only = os.environ.get("ISOKL_LOAD_PLUGINS")
-    names = None if only is None else {name.strip() for name in only.split(",")}
-    for point in sorted(points, key=lambda p: (p.name, p.value)):
-        distribution = point.dist.name if point.dist else ""
-        if names is None or point.name in names or distribution in names:
-            yield point
+    if only is None:
+        return points, []
+    wanted = {name.strip() for name in only.split(",") if name.strip()}
+    names = [{point.name, _source(point).distribution} for point in points]
+    known: set[str] = set().union(*names)
+    absent = [
+        Failure(Source(name, "ISOKL_LOAD_PLUGINS", ""), unknown("plugin", name, known))
+        for name in sorted(wanted - known)
+    ]
+    return [point for point, own in zip(points, names, strict=True) if own & wanted], absent
 
 
 @cache
@@ -200,8 +234,8 @@ def load_registry() -> Registry:
         own = "(checkout)"
     for module in BUILT_IN:
         registry.add(Source(module, "isokl-bench", own), partial(importlib.import_module, module))
-    for point in _wanted(entry_points(group=hookspecs.GROUP)):
-        dist = point.dist
-        source = Source(point.name, dist.name if dist else "unknown", dist.version if dist else "?")
-        registry.add(source, point.load)
+    points, absent = _outside()
+    for point in points:
+        registry.add(_source(point), point.load)
+    registry.failures += absent
     return registry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,7 +26,7 @@ class TokenValues:
     nll: Array
 
 
-class Stat(Component):
+class Stat(Component, ABC):
     """A number of a greedy rollout that grows with the dose. `target` is its default budget.
 
     It must not fall when any kl or nll rises: then a rollout that is not finished, with 0 for what is still to come,

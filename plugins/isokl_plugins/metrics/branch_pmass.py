@@ -35,7 +35,8 @@ class BranchPmass(Metric):
         import numpy as np
 
         forks = session.forks(range(0, self.window + 1, self.every))
-        log_mass = np.logaddexp(forks.log_mass_first, forks.log_mass_second)
+        with np.errstate(invalid="ignore"):  # unscored forks are NaN and stay so
+            log_mass = np.logaddexp(forks.log_mass_first, forks.log_mass_second)
         pmass = np.minimum(np.exp(log_mass), 1.0)
         mean = np.nanmean(pmass, axis=-1)  # the first fork is always scored
         yield Measurement("pmass", pmass, forks.points, ENDED)
