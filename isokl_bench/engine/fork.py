@@ -117,17 +117,17 @@ def _forks(
                     prompt,
                     index,
                     point,
-                    tuple(lm.chat.encode(interruption(tail[prompt], reply) + prefill)),
+                    tuple(lm.chat.encode(interruption(tail[prompt], reply, point) + prefill)),
                 )
 
 
-def interruption(prompt: str, reply: str) -> str:
-    """What comes between a cut reply and the answer's prefill: the thinking is closed if it is open."""
+def interruption(prompt: str, reply: str, point: int) -> str:
+    """What comes between a reply cut after `point` tokens and the answer's prefill: open thinking is closed."""
     text = prompt[prompt.rfind("<think>") :] if prompt.rstrip().endswith("<think>") else ""
     text += reply
     if text.rfind("<think>") > text.rfind("</think>"):
         return f"{THINK_END}\n\n"
-    return "\n\n" if reply else ""
+    return "\n\n" if point else ""
 
 
 def _cut(

@@ -1,0 +1,47 @@
+# `make demo` and `make test` set everything up by themselves: .venv, pinned packages, isokl-bench.
+
+PYTHON ?= python3
+TORCH := $(shell grep '^torch==' constraints.txt)
+READY := .venv/.ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+INSTALL := .venv/bin/pip install -qq --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt clean
+
+help:  ## Show these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
+
+demo: $(READY)  ## Steer a real language model, store the run and report it
+	@.venv/bin/isokl run --method pca --model tiny-qwen
+	@.venv/bin/isokl report
+
+test: $(READY)  ## Run the whole test suite
+	@.venv/bin/pytest -q
+
+lint: $(READY)  ## Check style and types
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/mypy
+
+fmt: $(READY)  ## Format the code, fixing what can be fixed
+	@.venv/bin/ruff check --fix
+	@.venv/bin/ruff format
+
+clean:  ## Remove .venv, caches and builds (never a results database)
+	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch goes first and alone: it is the large download, and which build of it a machine prefers is settled there.
+$(READY): pyproject.toml constraints.txt | .venv/bin/pip
+	@echo "installing $(TORCH) (a large download the first time) …"
+	@$(INSTALL) '$(TORCH)'
+	@echo "installing isokl-bench and the other pinned packages …"
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "isokl-bench needs Python 3.11 or newer, \
+	not %s at %s: make PYTHON=python3.12" % (sys.version.split()[0], sys.executable))'
+	@echo "creating .venv with $$($(PYTHON) -V) …"
+	@$(PYTHON) -m venv .venv

@@ -1,0 +1,137 @@
+"""The search: against the oracle, on stats of every shape, and with early exit on and off."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isokl_bench.engine import calibrate
+from isokl_bench.engine.calibrate import Calibrator
+from isokl_bench.engine.rollout import Rollout
+from isokl_registry import IsoklError
+from tests import oracle
+from tests.architectures import build
+from tests.bench.test_rollout import TEXTS, steer
+
+WINDOW = 12
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma3", "gpt2"])
+def test_coefficient_is_the_oracles(name, registry):
+    lm = build(name)
+    steering = steer(lm, "mean_diff")
+    prompts = [lm.chat.ids(text) for text in TEXTS]
+
+    def stat(dose: float) -> float:
+        return oracle.kl_p95(lm.model, lm.blocks, steering, dose, prompts, WINDOW, lm.eos)
+
+    target = stat(0.7)
+    tolerance = 0.02 * target
+    stat_plugin = registry.create("stat", "kl_p95")
+    found = Calibrator(lm, steering, prompts, WINDOW, stat_plugin, target, tolerance, 0).run(1)
+    assert found.outcome == "converged"
+    assert stat(found.coefficient) == pytest.approx(found.value, abs=1e-4)
+    assert abs(stat(found.coefficient) - target) <= tolerance
+    dose, _, _ = oracle.bisect(stat, target, tolerance, 0.1, 10)
+    assert found.coefficient == pytest.approx(dose, rel=0.1)
+    assert found.low <= found.coefficient <= found.high
+
+
+class FakeLM:
+    """No model at all: the search is tested on stats whose shape is known."""
+
+
+def search(monkeypatch, registry, shape, *, target=1.0, method="mean_diff", sign=1):
+    """Calibrate where every token's KL at dose c is shape(|c|)."""
+
+    def fake(lm, prompts, steering, doses, window, *, too_strong=None, sampler=None):
+        kl = np.stack([np.full((len(prompts), window), shape(abs(d)) if d else 0.0) for d in doses])
+        zeros, yes = np.zeros_like(kl), np.ones(len(doses), dtype=bool)
+        finite = np.isfinite(kl).all((1, 2))
+        return Rollout(zeros.astype(int), kl, zeros, zeros, zeros, yes, finite)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(calibrate, "rollout", fake)
+        patch.setattr(calibrate, "explain_nonfinite", lambda *args: "NaN after block 0 at dose 0.0001")
+        steering = type("S", (), {"method": registry.create("method", method)})()
+        stat = registry.create("stat", "kl_p95")
+        return Calibrator(FakeLM(), steering, [[1]] * 4, 20, stat, target, 0.05, 0).run(sign)
+
+
+@settings(max_examples=25, deadline=None)
+@given(power=st.floats(0.3, 4), root=st.floats(-3, 5), target=st.floats(0.1, 5))
+def test_converges_on_any_power_law(power, root, target):
+    from isokl_registry import load_registry
+
+    c0 = 10**root
+    with pytest.MonkeyPatch.context() as patch:
+        found = search(patch, load_registry(), lambda c: target * (c / c0) ** power, target=target)
+    assert found.outcome == "converged"
+    assert abs(found.value - target) <= 0.05
+    assert found.value == pytest.approx(target * (found.coefficient / c0) ** power)
+    assert found.rounds <= 3
+    assert found.low <= c0 * 1.001
+    assert found.high >= c0 * 0.999
+
+
+def test_jump_returns_the_largest_dose_under_the_target(monkeypatch, registry):
+    found = search(monkeypatch, registry, lambda c: 0.4 if c <= 7.5 else 3.0)
+    assert found.outcome == "jump"
+    assert found.value == 0.4
+    assert found.value_above == 3.0
+    assert found.coefficient <= 7.5 < found.dose_above
+    assert found.dose_above / found.coefficient - 1 < 1e-3
+
+
+def test_budget_not_reached(monkeypatch, registry):
+    found = search(monkeypatch, registry, lambda c: 0.5 * c / (1 + c))
+    assert found.outcome == "budget_not_reached"
+    assert found.coefficient == pytest.approx(calibrate.LARGEST)
+    assert found.low is None
+
+
+def test_budget_exceeded(monkeypatch, registry):
+    found = search(monkeypatch, registry, lambda c: 2.0 + c)
+    assert found.outcome == "budget_exceeded"
+    assert found.coefficient == pytest.approx(calibrate.SMALLEST)
+
+
+def test_negative_sign_has_negative_doses(monkeypatch, registry):
+    found = search(monkeypatch, registry, lambda c: c * c, sign=-1)
+    assert found.coefficient == pytest.approx(-1, rel=0.05)
+    assert found.low <= found.coefficient <= found.high < 0
+    assert all(e.dose < 0 for e in found.evaluations)
+
+
+def test_infinite_logits_count_as_too_strong(monkeypatch, registry):
+    found = search(monkeypatch, registry, lambda c: c * c if c < 50 else math.nan)
+    assert found.outcome == "converged"
+
+
+def test_no_finite_dose_is_an_error(monkeypatch, registry):
+    with pytest.raises(IsoklError, match="NaN after block 0 at dose"):
+        search(monkeypatch, registry, lambda c: math.nan)
+
+
+@pytest.mark.parametrize("spec", ["kl_p95", "kl_mean", "kl_max", "nll"])
+def test_early_exit_never_changes_the_outcome(spec, registry, monkeypatch, tiny):
+    prompts = [tiny.chat.ids(text) for text in TEXTS]
+    stat = registry.create("stat", spec)
+    target = 2.0 if spec == "kl_max" else 0.3
+
+    def run():
+        return Calibrator(tiny, steer(tiny, "mean_diff"), prompts, WINDOW, stat, target, 0.05, 0).run(1)
+
+    early = run()
+    monkeypatch.setattr(calibrate, "MARGIN", math.inf)
+    full = run()
+    assert any(not e.complete for e in early.evaluations)
+    assert all(e.complete for e in full.evaluations)
+    assert (early.outcome, early.coefficient, early.value) == (full.outcome, full.coefficient, full.value)
+    assert [e.dose for e in early.evaluations] == [e.dose for e in full.evaluations]
+    for dropped, whole in zip(early.evaluations, full.evaluations, strict=True):
+        assert dropped.value <= whole.value + 1e-9  # what is stored of a dropped dose is a lower bound

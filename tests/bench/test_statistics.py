@@ -1,0 +1,56 @@
+"""Intervals against scipy's bootstrap."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from isokl_bench.statistics import bootstrap_crossing, bootstrap_means, bootstrap_stat, crossing
+
+
+def test_mean_interval_is_scipys():
+    values = np.random.default_rng(0).gamma(2.0, size=(2, 32))
+    for row, found in zip(values, bootstrap_means(values), strict=True):
+        want = scipy_stats.bootstrap((row,), np.mean, method="percentile", n_resamples=10_000, rng=1).confidence_interval
+        assert found.mean == pytest.approx(row.mean())
+        assert (found.low, found.high) == pytest.approx((want.low, want.high), rel=0.02)
+        assert found.n == 32
+
+
+def test_unscored_values_are_left_out():
+    values = np.array([[1.0, np.nan, 3.0, np.nan], [np.nan] * 4, [2.0] * 4])
+    some, none, all_equal = bootstrap_means(values)
+    assert (some.mean, some.low, some.high, some.n) == (2.0, 1.0, 3.0, 2)
+    assert none is None
+    assert (all_equal.low, all_equal.high) == (2.0, 2.0)
+
+
+def test_same_seed_same_interval():
+    values = np.random.default_rng(0).normal(size=(1, 8))
+    assert bootstrap_means(values, 3) == bootstrap_means(values, 3)
+    assert bootstrap_means(values, 3) != bootstrap_means(values, 4)
+
+
+def test_crossing_interpolates_on_logs():
+    assert crossing([1, 2, 4, 8], [0.01, 0.04, 0.16, 0.64], 0.08) == pytest.approx(2 * 2**0.5)
+    assert crossing([1, 2], [0.1, 0.2], 1.0) == 2
+    assert crossing([1, 2], [3.0, 4.0], 1.0) == 1
+
+
+@given(power=st.floats(0.2, 5), root=st.floats(1.01, 99))
+def test_crossing_is_exact_on_power_laws(power, root):
+    doses = [1.0, 10.0, 100.0]
+    assert crossing(doses, [(d / root) ** power for d in doses], 1.0) == pytest.approx(root, rel=1e-6)
+
+
+def test_coefficient_interval_of_known_spread():
+    """Stat of prompt i at dose c is c·s_i and the target is 1, so the root on a resample is 1 / mean(s)."""
+    scale = np.random.default_rng(0).uniform(0.5, 1.5, size=24)
+    doses = np.geomspace(0.3, 3, 40).tolist()
+    low, high = bootstrap_crossing(doses, lambda i, rows: doses[i] * scale[rows].mean(), 24, 1.0, 0)
+    want = bootstrap_stat(lambda rows: 1 / scale[rows].mean(), 24, 0)
+    assert (low, high) == pytest.approx(want, rel=1e-6)
+    assert low < 1 / scale.mean() < high

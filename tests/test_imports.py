@@ -1,0 +1,126 @@
+"""Who may import whom, and what a help page may cost."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.scratch import ROOT, environment
+
+OURS = {"isokl_bench": "isokl_bench", "isokl_plugins": "plugins/isokl_plugins", "isokl_registry": "registry/isokl_registry", "isokl_db": "db/isokl_db"}  # fmt: skip
+ALLOWED = {
+    "isokl_db": set(),
+    "isokl_registry": set(),
+    "isokl_plugins": {"isokl_registry"},
+    "isokl_bench": {"isokl_registry", "isokl_db"},
+}
+FOREIGN = {"isokl_db": {"sqlalchemy", "alembic", "sqlite_utils"}, "isokl_registry": {"pluggy"}}
+HEAVY = {"torch", "transformers", "tokenizers", "huggingface_hub", "numpy", "scipy", "pandas", "altair", "vl_convert", "sqlalchemy", "alembic"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported top-level package."""
+
+    package: str
+    line: int
+    typing_only: bool
+
+
+def imports(tree: ast.AST, package: str, typing_only: bool = False) -> Iterator[Import]:
+    """Every import below `tree`, at the top of the file or inside a function."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name.split(".")[0], node.lineno, typing_only) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            target = package if node.level else (node.module or "").split(".")[0]
+            yield Import(target, node.lineno, typing_only)
+        elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            yield from imports(ast.Module(node.body, []), package, True)
+            yield from imports(ast.Module(node.orelse, []), package, typing_only)
+        else:
+            yield from imports(node, package, typing_only)
+
+
+def package_imports(package: str) -> Iterator[tuple[str, Import]]:
+    for path in sorted((ROOT / OURS[package]).rglob("*.py")):
+        for found in imports(ast.parse(path.read_bytes(), str(path)), package):
+            yield f"{path.relative_to(ROOT)}:{found.line}", found
+
+
+def test_imports_are_seen_wherever_they_are():
+    source = """
+import a.b, c
+from d.e import f
+from . import g
+if typing.TYPE_CHECKING:
+    import h
+else:
+    def function():
+        import i
+"""
+    found = [(i.package, i.typing_only) for i in imports(ast.parse(source), "own")]
+    assert found == [("a", False), ("c", False), ("d", False), ("own", False), ("h", True), ("i", False)]
+
+
+@pytest.mark.parametrize("package", OURS)
+def test_who_may_import_whom(package):
+    allowed = ALLOWED[package] | {package}
+    wrong = [
+        f"{where} imports {i.package}"
+        for where, i in package_imports(package)
+        if i.package in OURS.keys() - allowed
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("package", FOREIGN)
+def test_store_and_registry_need_little(package):
+    """What they import when they run: the standard library, and very few others."""
+    known = sys.stdlib_module_names | {package} | FOREIGN[package]
+    found = [(where, i) for where, i in package_imports(package) if not i.typing_only]
+    assert found
+    assert [f"{where} imports {i.package}" for where, i in found if i.package not in known] == []
+
+
+def loaded_by(*args: str) -> tuple[set[str], float]:
+    """Top-level modules in a process that ran `isokl ARGS`, and its CPU seconds."""
+    code = """
+import sys
+from isokl_bench.cli import main
+sys.argv = ["isokl", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+import json, time
+print(json.dumps([sorted({name.partition(".")[0] for name in sys.modules}), time.process_time()]), file=sys.stderr)
+"""
+    env = environment() | {"ISOKL_LOAD_PLUGINS": ""}
+    paths = [str((ROOT / folder).parent) for folder in OURS.values()]
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}\n{code}", *args]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=Path(ROOT.anchor))
+    assert done.returncode == 0, done.stderr
+    modules, seconds = json.loads(done.stderr.splitlines()[-1])
+    return set(modules), seconds
+
+
+@pytest.mark.parametrize(
+    "line", ["--help", "--version", "plugins", "plugins --json", "plugins show pca", "run --help"]
+)
+def test_light_commands_load_nothing_heavy(line):
+    modules, _ = loaded_by(*line.split())
+    assert "isokl_bench" in modules
+    assert modules & HEAVY == set()
+
+
+def test_help_takes_at_most_a_third_of_a_second():
+    """In CPU time, and the best of three, so that a busy machine does not fail it."""
+    assert min(loaded_by("--help")[1] for _ in range(3)) <= 0.3
