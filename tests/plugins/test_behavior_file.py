@@ -1,0 +1,68 @@
+"""Behaviors from a file: what is read, and how a mistake is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from isokl_registry import Answer, IsoklError, Prompt
+
+GOOD = """\
+name = "haste"
+question = "{prompt} Answer yes or no."
+prompts = [
+    "Shall we go?",
+    { text = "Shall we wait?", answer = "negative" },
+]
+[answer]
+prefill = "Answer:"
+positive = [" yes"]
+negative = [" no"]
+[[personas]]
+positive = "You are quick."
+negative = "You are slow."
+"""
+
+
+def load(tmp_path, registry, text):
+    path = tmp_path / "haste.toml"
+    path.write_text(text)
+    return registry.behavior(str(path)).load("plain")
+
+
+def test_reads_what_was_written(tmp_path, registry):
+    found = load(tmp_path, registry, GOOD)
+    assert found.personas == (("You are quick.", "You are slow."),)
+    assert found.prompts == (
+        Prompt("Shall we go? Answer yes or no.", True),
+        Prompt("Shall we wait? Answer yes or no.", False),
+    )
+    assert found.answer == Answer("Answer:", (" yes",), (" no",))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[[personas]]", "[[persona]]", "line 11, persona: unknown field 'persona': did you mean 'personas'?"),
+        ('negative = "You are slow."', "", "line 11, personas[0]: needs two texts"),
+        ('"You are slow."', '"You are quick."', "line 11, personas[0]: positive and negative are the same"),
+        ('"Shall we go?",', '"Shall we go?", "shall  we GO?",', "line 4, prompts[1]: repeats prompts[0]"),
+        ('"Shall we go?",', "7,", "prompts[0]: must be a text"),
+        ('answer = "negative"', 'answer = "no"', "line 5, prompts[1].answer: is 'no': write positive or negative"),
+        ('prefill = "Answer:"', "", "answer.prefill: must be the text"),
+        ('negative = [" no"]', 'negative = [" yes"]', "line 10, answer.negative: shares ' yes' with"),
+        ('positive = [" yes"]', 'positive = " yes"', "line 9, answer.positive: must be a list"),
+        ("{prompt} Answer", "Answer", "line 2, question: must be a text with {prompt} in it"),
+        ("prompts = [", "prompts = [[", "is not valid TOML"),
+    ],
+)
+def test_mistakes_name_file_line_and_field(tmp_path, registry, old, new, message):
+    with pytest.raises(IsoklError) as error:
+        load(tmp_path, registry, GOOD.replace(old, new, 1))
+    assert "haste.toml" in str(error.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file(registry):
+    with pytest.raises(IsoklError, match="does not exist"):
+        registry.behavior("nowhere.toml").load("plain")
