@@ -67,19 +67,17 @@ def _missing(plan: Resolved, attempt: Attempt) -> list[str]:
 
 def _attempt(plan: Resolved, store: Store, done: int | None, force: bool, listen: Listener) -> Attempt:
     """The finished attempt that lacks some metric, else the interrupted one, else a new one."""
+    from isokl_bench.device import pick_device
     from isokl_bench.provenance import provenance
 
     if done is not None:
         listen(Event("note", "this run is stored already; measuring what it lacks"))
         return store.attempt(done)
-    origin = provenance(plan.config.device)
+    origin = provenance(pick_device(plan.config.device))
     resumed = None if force else store.resumable(config_hash(plan.identity), origin)
     if resumed is not None:
-        listen(
-            Event(
-                "note", f"picking up attempt {resumed.id} after {', '.join(resumed.phases()) or 'no phase'}"
-            )
-        )
+        finished = ", ".join(resumed.phases()) or "no phase"
+        listen(Event("note", f"picking up attempt {resumed.id} after {finished}"))
         return resumed
     return store.begin(plan.identity, prompts=plan.splits.texts(), provenance=origin)
 
@@ -97,13 +95,15 @@ def _carry_out(plan: Resolved, attempt: Attempt, listen: Listener, *, finished: 
         if not finished:
             attempt.done()
         raise
-    except (
-        StoreError
-    ):  # a full or locked disk takes no further word either; the attempt is taken up by its dead pid
-        raise
-    except (Exception, SystemExit) as error:
+    except StoreError:
+        raise  # a full or locked disk takes no last word either; the next call takes the attempt up
+    except Exception as error:
         if not finished:
             attempt.fail(" ".join(str(error).split()) or type(error).__name__)
         raise
+    except SystemExit as error:  # a stranger's code may try; it is a failure like any other
+        if not finished:
+            attempt.fail("a plugin tried to exit the interpreter")
+        raise IsoklError("a plugin tried to exit the interpreter: the run is stored as failed") from error
     if not finished:
         attempt.done()

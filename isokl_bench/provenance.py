@@ -6,7 +6,10 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 LIBRARIES = (
     "isokl-bench",
@@ -20,15 +23,13 @@ LIBRARIES = (
 )
 
 
-def provenance(device: str) -> dict[str, Any]:
+def provenance(device: torch.device) -> dict[str, Any]:
     """Device, versions of Python, libraries and driver, host platform, git commit and whether the tree was dirty."""
     import torch
 
     return {
-        "device": device,
-        "device_name": torch.cuda.get_device_name(device)
-        if device.startswith("cuda")
-        else platform.processor(),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
         "cuda": torch.version.cuda,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from isokl_bench.config import Resolved
+from isokl_bench.device import pick_device
 from isokl_bench.engine.activations import record
 from isokl_bench.engine.calibrate import Calibrator, Evaluation
 from isokl_bench.engine.fork import AnswerTokens
@@ -241,17 +242,7 @@ class Runner:
 
 def load_model(plan: Resolved) -> LanguageModel:
     """The plan's model on its device. Raises IsoklError when there is no such device."""
-    name = plan.config.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise IsoklError(
-            f"device {name!r} cannot be used ({str(error).splitlines()[0]}): try --device cpu"
-        ) from error
-    loaded = plan.model.load(device=device, dtype=getattr(torch, plan.config.dtype))
+    loaded = plan.model.load(device=pick_device(plan.config.device), dtype=getattr(torch, plan.config.dtype))
     return LanguageModel(loaded, plan.config.chat_template)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers import (
+    AutoModelForCausalLM,
     Gemma3TextConfig,
     GPT2Config,
     LlamaConfig,
     MistralConfig,
     Olmo2Config,
     Phi3Config,
+    PreTrainedTokenizerFast,
     Qwen3_5TextConfig,
     Qwen3Config,
 )

@@ -6,7 +6,9 @@ import os
 
 os.environ["ISOKL_LOAD_PLUGINS"] = ""
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["OMP_NUM_THREADS"] = "1"  # the models are too small to share among threads, and two tests may run at once
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # the models are too small to share among threads, and two tests may run at once
+)
 
 import pytest
 

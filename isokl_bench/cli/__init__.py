@@ -57,7 +57,9 @@ def invoke(args: list[str], *, debug: bool = False) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\ninterrupted: what was finished is stored; the same command goes on from there", err=True)
+        click.echo(
+            "\ninterrupted: what was finished is stored; the same command goes on from there", err=True
+        )
         return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has left; Python would complain once more at exit
@@ -72,5 +74,7 @@ def invoke(args: list[str], *, debug: bool = False) -> int:
 def explain(error: Exception) -> str:
     """One line for any exception. Our own say what to do; for others the traceback is offered."""
     text = " ".join(str(error).split())
-    ours = isinstance(error, IsoklError) or type(error).__name__ == "StoreError"  # isokl_db is not loaded for this
+    ours = (
+        isinstance(error, IsoklError) or type(error).__name__ == "StoreError"
+    )  # isokl_db is not loaded for this
     return text if ours else f"{type(error).__name__}: {text or 'no message'} (add --debug for the traceback)"

@@ -31,14 +31,20 @@ def alphas(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
 
 
 @click.command()
-@click.option("--method", required=True, metavar="NAME", help="Steering method, as NAME or 'NAME[key=value,…]'.")
+@click.option(
+    "--method", required=True, metavar="NAME", help="Steering method, as NAME or 'NAME[key=value,…]'."
+)
 @click.option("--model", required=True, metavar="NAME", help="Model: a name, a hub id or a folder.")
 @option("--behavior", "Behavior: a name or a TOML file.", metavar="NAME")
 @option("--layers", "Blocks to steer: 60%, 3, 3,5, 2-5, 30%-60%, all, -1.", metavar="SET")
 @option("--stat", "What calibration drives to its target.", metavar="NAME")
 @click.option("--target", type=float, help="Budget in the stat's unit.  [default: the stat's own]")
 @option("--tolerance", "How near the target is near enough.", type=float)
-@option("--protocol", "stable: 32 calibration and holdout prompts; published: 4.", type=click.Choice(list(PROTOCOLS)))
+@option(
+    "--protocol",
+    "stable: 32 calibration and holdout prompts; published: 4.",
+    type=click.Choice(list(PROTOCOLS)),
+)
 @option("--window", "Tokens per calibration rollout.", type=click.IntRange(1))
 @option("--seed", "Of the prompt sets, the sampling and the bootstrap.", type=int)
 @option("--fit-prompts", "Contrast pairs to fit on.", type=int)

@@ -35,10 +35,14 @@ def print_summary(record: Record, *, db: str, as_json: bool) -> None:
     )
     for calibration in record.calibrations:
         console.print(_calibration_lines(record, calibration))
-        if any(s["metric"] != "validation" and s["sign"] == calibration["sign"] for s in record.data["summaries"]):
+        if any(
+            s["metric"] != "validation" and s["sign"] == calibration["sign"] for s in record.data["summaries"]
+        ):
             console.print(_table(record, calibration["sign"]))
     where = "" if db == "isokl.db" else f" --db {db}"
-    console.print(f"next: [bold]isokl report{where}[/] (Table 1, Figure 1), [bold]isokl report traces{where}[/] (texts)")
+    console.print(
+        f"next: [bold]isokl report{where}[/] (Table 1, Figure 1), [bold]isokl report traces{where}[/] (texts)"
+    )
 
 
 def as_dict(record: Record) -> dict[str, Any]:
@@ -54,13 +58,20 @@ def _calibration_lines(record: Record, found: dict[str, Any]) -> str:
     sign = "" if len(record.calibrations) == 1 else f"sign {'+' if found['sign'] > 0 else '−'}  "
     interval = "" if found["low"] is None else f" [{found['low']:.3g}, {found['high']:.3g}]"
     line = f"{sign}coefficient [bold]{found['coefficient']:.4g}[/]{interval}  {found['outcome'].replace('_', ' ')}"
-    line += f": {stat} {NO_VALUE if value is None else f'{value:.3f}'} for a target of {found['target']:g} nat"
+    line += (
+        f": {stat} {NO_VALUE if value is None else f'{value:.3f}'} for a target of {found['target']:g} nat"
+    )
     line += f" on {found['n_prompts']} prompts, {found['rounds']} round(s)"
     if found["outcome"] == "jump" and found["value_above"] is not None:
         line += f"; at {found['dose_above']:.4g} it is {found['value_above']:.3f}"
-    checks = [s for s in record.data["summaries"] if s["metric"] == "validation" and s["sign"] == found["sign"]]
+    checks = [
+        s for s in record.data["summaries"] if s["metric"] == "validation" and s["sign"] == found["sign"]
+    ]
     if checks:
-        texts = [f"{s['quantity'].replace('_', ' ')} {s['mean']:.2f} [{s['low']:.2f}, {s['high']:.2f}]" for s in checks]
+        texts = [
+            f"{s['quantity'].replace('_', ' ')} {s['mean']:.2f} [{s['low']:.2f}, {s['high']:.2f}]"
+            for s in checks
+        ]
         line += f"\n{stat} elsewhere: {', '.join(texts)}"
     return line
 

@@ -57,7 +57,9 @@ def kl(c: float) -> float:
     rms = math.sqrt(1 + c * c / 4)
     q = 3.0 ** ((1 + c / 2) / rms)
     p_steered, p_base = q / (1 + q), 0.75
-    return p_steered * math.log(p_steered / p_base) + (1 - p_steered) * math.log((1 - p_steered) / (1 - p_base))
+    return p_steered * math.log(p_steered / p_base) + (1 - p_steered) * math.log(
+        (1 - p_steered) / (1 - p_base)
+    )
 
 
 def test_numbers_on_paper(paper, shift):
@@ -75,4 +77,6 @@ def test_calibration_finds_the_root_on_paper(paper, shift, registry):
     found = Calibrator(paper, shift, [[5, 6, 7], [9]], 4, stat, target=kl(1.2), tolerance=1e-5, seed=0).run(1)
     assert found.outcome == "converged"
     assert found.coefficient == pytest.approx(1.2, rel=2e-3)
-    assert found.low == pytest.approx(found.high, rel=2e-3)  # all prompts are alike, so the interval is a point
+    assert found.low == pytest.approx(
+        found.high, rel=2e-3
+    )  # all prompts are alike, so the interval is a point

@@ -53,7 +53,14 @@ def test_equal_requests_written_differently_are_one_run(registry):
 
 def test_identity_holds_plugin_versions_and_content_hashes(registry):
     found = resolve(BASE, registry).identity
-    assert {"method_version", "stat_version", "behavior_version", "behavior_hash", "layers", "prompts"} <= set(found)
+    assert {
+        "method_version",
+        "stat_version",
+        "behavior_version",
+        "behavior_hash",
+        "layers",
+        "prompts",
+    } <= set(found)
     assert set(found["model_identity"]) == {"source", "blocks", "tokenizer", "weights"}
     assert found["layers"] == [3]
 

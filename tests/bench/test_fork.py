@@ -75,7 +75,10 @@ def test_answer_tokens(tiny):
     lm = build("llama")
     found = AnswerTokens.of(Answer(":", (" yes", "Y", "y"), (" no", "N")), lm)
     ids = lm.chat.encode
-    assert (found.first, found.second) == ([ids("Y")[0], ids("y")[0]], [ids("N")[0]])  # single tokens are preferred
+    assert (found.first, found.second) == (
+        [ids("Y")[0], ids("y")[0]],
+        [ids("N")[0]],
+    )  # single tokens are preferred
     with pytest.raises(IsoklError, match="with the same token"):
         AnswerTokens.of(Answer(":", (" yes",), (" no",)), lm)  # both begin with the space byte
     one = AnswerTokens.of(Answer(":", (" true",), (" false",)), tiny)

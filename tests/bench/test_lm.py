@@ -12,7 +12,7 @@ from isokl_bench.engine.chat import Chat
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.lm import LanguageModel, find_blocks
 from isokl_bench.engine.rollout import rollout
-from isokl_registry import IsoklError, Loaded, Site
+from isokl_registry import IsoklError, Site
 from tests.architectures import CONFIGS, TEMPLATE, build, byte_tokenizer
 from tests.bench.test_rollout import steer
 
@@ -39,7 +39,12 @@ def test_missing_template_names_both_ways_out(tmp_path):
     )
     file = tmp_path / "t.jinja"
     file.write_text("{{ messages[-1].content }}!")
-    assert Chat(byte_tokenizer(None), str(file)).tokenizer.decode(Chat(byte_tokenizer(None), str(file)).ids("Hi")) == "Hi!"
+    assert (
+        Chat(byte_tokenizer(None), str(file)).tokenizer.decode(
+            Chat(byte_tokenizer(None), str(file)).ids("Hi")
+        )
+        == "Hi!"
+    )
 
 
 def test_broken_template_is_one_line():
@@ -86,7 +91,9 @@ def test_activations_are_the_blocks_outputs(name):
     for i, row in enumerate(rows):
         hidden = lm.model(input_ids=torch.tensor([row]), output_hidden_states=True).hidden_states
         for layer in (0, 2):
-            torch.testing.assert_close(found[Site(layer)][i], hidden[layer + 1][0, -1].float(), atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(
+                found[Site(layer)][i], hidden[layer + 1][0, -1].float(), atol=1e-4, rtol=1e-4
+            )
 
 
 def test_nonfinite_names_layer_and_dose(registry):

@@ -112,14 +112,16 @@ def add(
     return attempt.id
 
 
-def add_curves(store: Store, attempt: int, tokens: int = 80, forks: Sequence[int] = (0, 5, 10)) -> None:
+def add_curves(
+    store: Store, attempt: int, tokens: int = 80, forks: Sequence[int] = (0, 5, 10), scale: float = 0.1
+) -> None:
     """KL that rises by prompt and alpha, where prompt 0 ends halfway; an answer mass that falls with the fork."""
     measurements, summaries = [], []
     for alpha in (*ALPHAS, 4.0):
         for prompt in range(4):
             for token in range(tokens):
                 ended = prompt == 0 and token >= tokens // 2
-                value = None if ended else 0.1 * alpha * (1 + prompt)
+                value = None if ended else scale * alpha * (1 + prompt)
                 key = {
                     "sign": 1,
                     "metric": "kl_trajectory",
@@ -585,6 +587,15 @@ def test_the_figure_is_valid_vega_lite(path: Path) -> None:
     assert curves is not None
     alt.Chart.from_dict(figure(curves, hover=True))
     assert kl_domain(curves.blocks) == pytest.approx([0.1, 1.5 * 1.6], rel=0.1)
+
+
+def test_a_kl_of_zero_has_a_place_on_the_logarithmic_axis(store: Store) -> None:
+    from isokl_bench.report.figure_files import svg
+
+    add_curves(store, add(store), tokens=3, scale=0.0)
+    curves = read_curves(store, rows_of(store))
+    assert curves is not None
+    assert not {"NaN", "Infinity"} & set(re.split(r"\W", svg(figure(curves))))
 
 
 def test_a_report_without_curves_leaves_no_old_figure(

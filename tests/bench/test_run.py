@@ -26,7 +26,12 @@ def whole(tmp_path_factory):
     """One default run with both signs, all metrics, a shorter trajectory."""
     db = tmp_path_factory.mktemp("whole") / "isokl.db"
     metrics = ("target_logit", "base_nll", "branch_pmass", "kl_trajectory[window=60]")
-    options = {"behavior": "authority", "metrics": metrics, "bidirectional": True, "alphas": (0, 0.5, 1, 2, 4)}
+    options = {
+        "behavior": "authority",
+        "metrics": metrics,
+        "bidirectional": True,
+        "alphas": (0, 0.5, 1, 2, 4),
+    }
     return isokl_bench.run("tiny-qwen", "mean_diff", db=db, **options), db, options
 
 
@@ -37,7 +42,9 @@ def test_calibration_is_on_target_by_the_oracle(whole, tiny):
     assert found["low"] <= found["coefficient"] <= found["high"]
     texts = [row["text"] for row in record.data["prompts"] if row["split"] == "calibration"]
     prompts = [tiny.chat.ids(text) for text in texts]
-    value = oracle.kl_p95(tiny.model, tiny.blocks, record.steering(), found["coefficient"], prompts, 20, tiny.eos)
+    value = oracle.kl_p95(
+        tiny.model, tiny.blocks, record.steering(), found["coefficient"], prompts, 20, tiny.eos
+    )
     assert value == pytest.approx(found["value"], abs=1e-3)
     if found["outcome"] == "converged":
         assert abs(value - 1.0) <= 0.05
@@ -186,7 +193,11 @@ def test_a_failing_metric_loses_nothing_else(tmp_path, small, registry, monkeypa
     entry = type(registry.get("metric", "base_nll"))("metric", "broken", Broken, None)
     monkeypatch.setitem(registry.entries["metric"], "broken", entry)
     db = tmp_path / "isokl.db"
-    small["metrics"] = ("target_logit", f"broken[how={how}]" if how != "raise" else "broken", "base_nll[window=6]")
+    small["metrics"] = (
+        "target_logit",
+        f"broken[how={how}]" if how != "raise" else "broken",
+        "base_nll[window=6]",
+    )
     with pytest.raises(IsoklError) as error:
         isokl_bench.run("tiny-qwen", "pca", db=db, **small)
     assert message in str(error.value)
@@ -221,24 +232,35 @@ def test_a_method_of_nan_is_named_with_layer_and_dose(tmp_path, small, registry,
 
 def test_constant_contrast_is_named(tmp_path, small):
     behavior = tmp_path / "same.toml"
-    prompts = ", ".join(f'"Is it {word}?"' for word in "a b c d e f g h i j k l m n o p q r s t".split())
+    prompts = ", ".join(f'"Is it {word}?"' for word in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t"])
     behavior.write_text(
         f'prompts = [{prompts}]\n[answer]\nprefill = "Answer:"\npositive = [" Yes"]\nnegative = [" No"]\n'
         '[[personas]]\npositive = "Be quick."\nnegative = "Be slow."\n'
     )
     template = tmp_path / "deaf.jinja"  # a template that mentions the system message but shows no difference
-    template.write_text("{{ '' if messages[0].content != 'a-system-message' else 'a-system-message' }}{{ messages[-1].content }}")
+    template.write_text(
+        "{{ '' if messages[0].content != 'a-system-message' else 'a-system-message' }}{{ messages[-1].content }}"
+    )
     with pytest.raises(IsoklError, match="pca cannot be fitted at block 3: the contrast is zero"):
         isokl_bench.run(
-            "tiny-qwen", "pca", db=tmp_path / "isokl.db", behavior=str(behavior), chat_template=str(template), **small
+            "tiny-qwen",
+            "pca",
+            db=tmp_path / "isokl.db",
+            behavior=str(behavior),
+            chat_template=str(template),
+            **small,
         )
 
 
 def test_budget_not_reached_is_a_result(tmp_path, small):
-    record = isokl_bench.run("tiny-qwen", "directional_ablation", db=tmp_path / "isokl.db", target=500.0, **small)
+    record = isokl_bench.run(
+        "tiny-qwen", "directional_ablation", db=tmp_path / "isokl.db", target=500.0, **small
+    )
     assert record.calibration()["outcome"] == "budget_not_reached"
     assert record.summaries.empty
-    again = isokl_bench.run("tiny-qwen", "directional_ablation", db=tmp_path / "isokl.db", target=500.0, **small)
+    again = isokl_bench.run(
+        "tiny-qwen", "directional_ablation", db=tmp_path / "isokl.db", target=500.0, **small
+    )
     assert again.cached
 
 
@@ -273,7 +295,10 @@ def test_kill_9_loses_no_finished_phase(tmp_path, small, word):
     db = tmp_path / "isokl.db"
     paths = os.pathsep.join([".", "plugins", "registry", "db"])
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(db)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths}
+        [sys.executable, "-c", CHILD, str(db)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
     )
     for line in child.stdout:
         if line.startswith(word):

@@ -14,7 +14,9 @@ from isokl_bench.statistics import bootstrap_crossing, bootstrap_means, bootstra
 def test_mean_interval_is_scipys():
     values = np.random.default_rng(0).gamma(2.0, size=(2, 32))
     for row, found in zip(values, bootstrap_means(values), strict=True):
-        want = scipy_stats.bootstrap((row,), np.mean, method="percentile", n_resamples=10_000, rng=1).confidence_interval
+        want = scipy_stats.bootstrap(
+            (row,), np.mean, method="percentile", n_resamples=10_000, rng=1
+        ).confidence_interval
         assert found.mean == pytest.approx(row.mean())
         assert (found.low, found.high) == pytest.approx((want.low, want.high), rel=0.02)
         assert found.n == 32

@@ -42,12 +42,20 @@ def test_reads_what_was_written(tmp_path, registry):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("[[personas]]", "[[persona]]", "line 11, persona: unknown field 'persona': did you mean 'personas'?"),
+        (
+            "[[personas]]",
+            "[[persona]]",
+            "line 11, persona: unknown field 'persona': did you mean 'personas'?",
+        ),
         ('negative = "You are slow."', "", "line 11, personas[0]: needs two texts"),
         ('"You are slow."', '"You are quick."', "line 11, personas[0]: positive and negative are the same"),
         ('"Shall we go?",', '"Shall we go?", "shall  we GO?",', "line 4, prompts[1]: repeats prompts[0]"),
         ('"Shall we go?",', "7,", "prompts[0]: must be a text"),
-        ('answer = "negative"', 'answer = "no"', "line 5, prompts[1].answer: is 'no': write positive or negative"),
+        (
+            'answer = "negative"',
+            'answer = "no"',
+            "line 5, prompts[1].answer: is 'no': write positive or negative",
+        ),
         ('prefill = "Answer:"', "", "answer.prefill: must be the text"),
         ('negative = [" no"]', 'negative = [" yes"]', "line 10, answer.negative: shares ' yes' with"),
         ('positive = [" yes"]', 'positive = " yes"', "line 9, answer.positive: must be a list"),

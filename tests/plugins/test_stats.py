@@ -40,7 +40,9 @@ def test_mean_max_and_nll(values, registry):
     assert registry.create("stat", "nll")(steered, base) == pytest.approx(want)
 
 
-@pytest.mark.parametrize(("name", "target"), [("kl_p95", 1.0), ("kl_mean", 0.3), ("kl_max", 4.0), ("nll", 0.1)])
+@pytest.mark.parametrize(
+    ("name", "target"), [("kl_p95", 1.0), ("kl_mean", 0.3), ("kl_max", 4.0), ("nll", 0.1)]
+)
 def test_default_targets(registry, name, target):
     assert registry.create("stat", name).target == target
 
