@@ -35,9 +35,8 @@ def phase_names(plan: Resolved, done: dict[str, Any]) -> list[str]:
         if calibrated is not None and calibrated["outcome"] not in REACHED:
             continue
         names.append(f"validate {sign:+d}")
-        for metric in plan.metrics:
-            if missing := missing_alphas(plan, metric, sign, done):
-                names.append(metric_phase(metric, sign, missing))
+        lacking = [(metric, missing_alphas(plan, metric, sign, done)) for metric in plan.metrics]
+        names += [metric_phase(metric, sign, alphas) for metric, alphas in lacking if alphas]
         if missing := missing_in(plan.alphas, trace_prefix(sign), done):
             names.append(trace_prefix(sign) + alpha_list(missing))
     return [name for name in names if name not in done]

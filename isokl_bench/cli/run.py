@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from isokl_bench.cli.options import db_option
+from isokl_bench.cli.options import Command, db_option
 from isokl_bench.config import ALPHAS, DTYPES, METRICS, PROTOCOLS, RunConfig
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(RunConfig)}
 
 
-def option(flag: str, help: str, **settings: Any) -> Any:
+def option(flag: str, help: str, **settings: Any) -> Callable[[Command], Command]:
     """An option whose default is RunConfig's, shown in the help."""
     name = flag.lstrip("-").replace("-", "_")
     default = DEFAULTS.get(name)

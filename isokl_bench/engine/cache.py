@@ -14,7 +14,9 @@ ROOM = 64  # positions added beyond what is needed each time a buffer is renewed
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """One layer's keys and values as views of larger buffers, [b, heads, capacity, d]."""
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         """Append [b, heads, new, d]; returns all keys and values so far."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -22,7 +24,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
             self.keys, self.values = self.buffers
         start, end = self.keys.shape[-2], self.keys.shape[-2] + key_states.shape[-2]
         if end > self.buffers[0].shape[-2]:
-            self.buffers = tuple(roomy(x, end) for x in (self.keys, self.values))
+            self.buffers = (roomy(self.keys, end), roomy(self.values, end))
         for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[:, :, start:end] = new
         self.keys, self.values = (buffer[:, :, :end] for buffer in self.buffers)
@@ -31,7 +33,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Keep the rows beam_idx, in that order; rows may repeat or go missing."""
         length = self.keys.shape[-2]
-        self.buffers = tuple(roomy(x, length, beam_idx) for x in (self.keys, self.values))
+        self.buffers = (roomy(self.keys, length, beam_idx), roomy(self.values, length, beam_idx))
         self.keys, self.values = (buffer[:, :, :length] for buffer in self.buffers)
 
 

@@ -78,7 +78,7 @@ def test_blocks_not_found_lists_what_was_looked_for():
 def test_blocks_of_every_architecture(name):
     lm = build(name)
     assert len(lm.blocks) == 4
-    with pytest.raises(IsoklError, match="has no module 'mlp.nope': it has"):
+    with pytest.raises(IsoklError, match=r"has no module 'mlp\.nope': it has"):
         lm.module(Site(1, "mlp.nope"))
 
 

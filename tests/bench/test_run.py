@@ -232,7 +232,31 @@ def test_a_method_of_nan_is_named_with_layer_and_dose(tmp_path, small, registry,
 
 def test_constant_contrast_is_named(tmp_path, small):
     behavior = tmp_path / "same.toml"
-    prompts = ", ".join(f'"Is it {word}?"' for word in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t"])
+    prompts = ", ".join(
+        f'"Is it {word}?"'
+        for word in [
+            "a",
+            "b",
+            "c",
+            "d",
+            "e",
+            "f",
+            "g",
+            "h",
+            "i",
+            "j",
+            "k",
+            "l",
+            "m",
+            "n",
+            "o",
+            "p",
+            "q",
+            "r",
+            "s",
+            "t",
+        ]
+    )
     behavior.write_text(
         f'prompts = [{prompts}]\n[answer]\nprefill = "Answer:"\npositive = [" Yes"]\nnegative = [" No"]\n'
         '[[personas]]\npositive = "Be quick."\nnegative = "Be slow."\n'

@@ -81,10 +81,15 @@ def test_nothing_is_left_on_the_model_after_an_exception(method, tiny):
     steering = Steering(method, {Site(1): {"v": torch.ones(128)}})
     ids, mask = tiny.pad_rows([[5, 6, 7]])
     before = tiny.forward(ids, mask)
-    with pytest.raises(RuntimeError, match="stop"), attached(tiny, steering) as edits:
-        edits.set_doses(torch.full((1,), 9.0))
-        assert not torch.equal(tiny.forward(ids, mask), before)
-        raise RuntimeError("stop")
+
+    def steer_and_stop():
+        with attached(tiny, steering) as edits:
+            edits.set_doses(torch.full((1,), 9.0))
+            assert not torch.equal(tiny.forward(ids, mask), before)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        steer_and_stop()
     assert torch.equal(tiny.forward(ids, mask), before)
 
 
