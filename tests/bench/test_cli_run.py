@@ -94,6 +94,7 @@ def test_json_lines_while_it_works(tmp_path):
             1,
             "the hub cannot be reached for model Qwen/Qwen3-0.6B",
         ),
+        (["run", "--method", "pca", "--model", "./no"], 1, "model folder ./no does not exist"),
         ([*RUN, "--metric", "branch_pmas"], 1, "unknown metric 'branch_pmas': did you mean 'branch_pmass'?"),
         ([*RUN, "--behavior", "honest"], 1, "unknown behavior 'honest': did you mean 'honesty'?"),
         ([*RUN, "--behavior", "no.toml"], 1, "behavior file no.toml does not exist"),

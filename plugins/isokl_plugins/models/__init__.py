@@ -8,7 +8,7 @@ from pathlib import Path
 from isokl_plugins.models.folder import FolderModel
 from isokl_plugins.models.hub import ALIASES, HubModel
 from isokl_plugins.models.tiny.plugin import TINY, TinyModel
-from isokl_registry import ModelPlugin, hookimpl
+from isokl_registry import IsoklError, ModelPlugin, hookimpl
 
 
 @hookimpl
@@ -23,8 +23,6 @@ def register_models(register: Callable[[ModelPlugin], None]) -> None:
 def resolve_model(name: str) -> ModelPlugin | None:
     if Path(name).is_dir():
         return FolderModel(name, "a folder", name)
-    return (
-        HubModel(name, "a hub id", name)
-        if name.count("/") == 1 and not name.startswith((".", "/", "~"))
-        else None
-    )
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise IsoklError(f"model folder {name} does not exist: check the path")
+    return HubModel(name, "a hub id", name) if "/" in name else None
