@@ -484,7 +484,15 @@ def test_significant(value: float, text: str) -> None:
 
 
 def test_numbers_have_a_real_minus_and_no_signed_zero() -> None:
-    assert [number(x, 2, signed=True) for x in (1.0, -1.0, -0.001, 0.0)] == ["+1.00", "−1.00", "0.00", "0.00"]
+    assert [number(x, 2, signed=True) for x in (1.0, -1.0, 0.0)] == ["+1.00", "−1.00", "0.00"]
+    assert [number(x, 2) for x in (-1.0, -0.001)] == ["−1.00", "0.00"]
+
+
+def test_a_small_effect_is_not_written_as_none() -> None:
+    assert [number(x, 2, signed=True) for x in (-0.001, 2.2e-5, 3e-12)] == ["−1e−3", "+2e−5", "+3e−12"]
+
+
+def test_long_values_of_the_config_are_shortened() -> None:
     assert (short("float32"), short([1, 2]), len(short("f" * 64))) == ("float32", "[1, 2]", 8)
 
 
@@ -696,7 +704,7 @@ def test_traces_as_a_page(isokl_report: Isokl, tmp_path: Path) -> None:
     assert isokl_report("traces", "--html", file).output == f"Wrote {file}\n"
     page = file.read_text()
     assert "<b>" not in page
-    assert '<span title="0.2 nat" style="background: #eda68b">&lt;b&gt;</span>' in page
+    assert '<span title="0.2 nat" style="background: #f6b799">&lt;b&gt;</span>' in page
     assert "http" not in page
     assert page.count("<section>") == page.count("</section>") == 2
 
@@ -707,7 +715,7 @@ def test_tokens_are_coloured_on_a_terminal(path: Path) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=120)
     print_traces(traces, console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "\x1b[30;48;2;237;166;139m<b>\x1b[0m at" in shown
+    assert "\x1b[38;2;0;0;0;48;2;246;183;153m<b>\x1b[0m at" in shown
     assert "<b>" not in traces_page(traces)
 
 

@@ -1,0 +1,111 @@
+"""`isokl report`: tables, figures and texts, from the results database alone."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from isokl_bench.cli.options import Command, db_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_WIDTH = 120
+_FILTERS = ("model", "method", "behavior", "protocol", "seed")
+
+
+def _filter_options(command: Command) -> Command:
+    for name in reversed(_FILTERS):
+        command = click.option(
+            f"--{name}",
+            multiple=True,
+            metavar=name.upper(),
+            help=f"Only runs of this {name}; may be given several times.",
+        )(command)
+    return command
+
+
+@click.group(name="report", invoke_without_command=True)
+@db_option
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    default="report",
+    show_default=True,
+    metavar="DIR",
+    help="Folder to write the files into; created where it is missing.",
+)
+@_filter_options
+@click.pass_context
+def report(ctx: click.Context, /, db: str, output: Path, **filters: tuple[str, ...]) -> None:
+    """Print Table 1 and write it and Figure 1 as files.
+
+    Written are table1.md, table1.csv, table1.tex, figure1.png, figure1.svg and figure1.html. Everything comes
+    from the results database; no model is loaded.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from isokl_bench.report.make import make_report
+    from isokl_db import Store
+
+    console = _console()
+    with Store(db, read_only=True) as store:
+        written = make_report(store, output, filters, console)
+    console.print("Wrote", ", ".join(map(str, written)), soft_wrap=True, highlight=False)
+    again = f" --db {db}" if ctx.get_parameter_source("db") is ParameterSource.COMMANDLINE else ""
+    console.print(f"Next: isokl report traces{again}", soft_wrap=True, highlight=False)
+
+
+@report.command()
+@click.argument("run", required=False)
+@click.option("--prompt", type=click.IntRange(min=0), metavar="N", help="Only prompt N, counted from 0.")
+@click.option("--alpha", type=float, multiple=True, metavar="A", help="Only this alpha; may be repeated.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a page that shows the same in a browser, instead of printing it.",
+)
+@db_option
+@click.pass_context
+def traces(
+    ctx: click.Context,
+    run: str | None,
+    prompt: int | None,
+    alpha: tuple[float, ...],
+    html: Path | None,
+    db: str,
+) -> None:
+    """Show sampled texts of the base and the steered model side by side.
+
+    RUN is an attempt id or the start of a config hash; without it, the latest finished run is shown (of those that
+    the filters in front of `traces` let through). The colour of a token is its KL.
+    """
+    from isokl_bench.report.traces import read_traces
+    from isokl_db import Store
+
+    given: dict[str, Any] = ctx.parent.params if ctx.parent else {}
+    if ctx.get_parameter_source("db") is not ParameterSource.COMMANDLINE:
+        db = given.get("db", db)
+    with Store(db, read_only=True) as store:
+        found = read_traces(store, run, {name: given.get(name, ()) for name in _FILTERS}, prompt, alpha)
+    if html is None:
+        from isokl_bench.report.traces_terminal import print_traces
+
+        print_traces(found, _console())
+        return
+    from isokl_bench.report.traces_html import traces_page
+    from isokl_bench.report.write import write_file
+
+    click.echo(f"Wrote {write_file(html, traces_page(found))}")
+
+
+def _console() -> "Console":
+    """On a terminal as wide as that is, else 120 columns."""
+    import sys
+
+    from rich.console import Console
+
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH, highlight=False)

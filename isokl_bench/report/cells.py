@@ -1,0 +1,191 @@
+"""Table 1 as words: what people read in each cell, whatever the format it is printed in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from isokl_bench.report.runs import DIMENSIONS, NAMES, NOTHING, Run, differing
+from isokl_bench.report.table import ALPHAS, Estimate, Row
+
+BRACKETED = ("coefficient", "holdout", "target_logit")  # for the other intervals there is table1.csv
+SIGNED = ("target_logit", "pmass_change")  # effects: their zero is "nothing changed"
+
+
+class Cell(NamedTuple):
+    """A text, the interval that belongs to it, and whether that interval makes it worth marking."""
+
+    text: str
+    interval: str = ""
+    marked: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A title, and the alpha it is measured at where there is one."""
+
+    title: str
+    key: str
+    alpha: float | None = None
+
+
+MEASURED = (
+    Column("coefficient", "coefficient"),
+    Column("outcome", "outcome"),
+    Column("calibration", "calibration"),
+    Column("holdout", "holdout"),
+    Column("sampled", "holdout_sampled"),
+    *(
+        Column(title, f"{key}_alpha{alpha:g}", alpha)
+        for alpha in ALPHAS
+        for title, key in (
+            ("target_logit", "target_logit"),
+            ("NLL ratio", "nll_ratio"),
+            ("pmass change", "pmass_change"),
+        )
+    ),
+    Column("n", "n"),
+    Column("seeds", "seeds"),
+)
+
+_STAT_NOTE = (
+    "calibration, holdout, sampled: the budget's stat at alpha 1 on the calibration prompts, on the holdout prompts, "
+    "and on those sampled at temperature 1."
+)
+_METRICS_NOTE = (
+    "target_logit: change of the target answer's logit; NLL ratio: base-model surprise at the steered text over that "
+    "at its own; pmass change: mean answer mass at the forks, against alpha 0."
+)
+_MARKS_NOTE = (
+    "Marked (bold, or *): target_logit and pmass changes whose interval excludes 0. "
+    f"{NOTHING}: nothing is stored, which is not 0."
+)
+_JUMP_NOTE = "jump: the stat steps over its target; the coefficient is the largest dose at or under it."
+
+
+@dataclass
+class Sheet:
+    """Table 1 ready to print. `varying` names the dimensions that have a column because rows differ in them."""
+
+    rows: Sequence[Row]
+    varying: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        runs = [row.first for row in self.rows]
+        shown = [name for i, name in enumerate(DIMENSIONS) if len({run.dimensions[i] for run in runs}) > 1]
+        self.varying = [*shown, *differing(runs)]
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        """Names, the varying dimensions, and what was measured."""
+        return [*(Column(name, name) for name in (*NAMES, *self.varying)), *MEASURED]
+
+    @cached_property
+    def cells(self) -> list[dict[str, Cell]]:
+        """For each row its cells by the keys of `columns`."""
+        return [self._cells(row) for row in self.rows]
+
+    def _cells(self, row: Row) -> dict[str, Cell]:
+        named = dict(zip(NAMES, row.first.names, strict=True)) | self.dimensions(row.first)
+        return {key: Cell(text) for key, text in named.items()} | {
+            column.key: _measured(row, column.key) for column in MEASURED
+        }
+
+    def dimensions(self, run: Run) -> dict[str, str]:
+        """What a run is in each varying dimension."""
+        if not self.varying:
+            return {}
+        known = dict(zip(DIMENSIONS, run.dimensions, strict=True))
+        config = json.loads(run.other)
+        return {name: known[name] if name in known else short(config.get(name)) for name in self.varying}
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What a reader must know to read the numbers right."""
+        stats = sorted({row.first.dimensions[DIMENSIONS.index("budget")] for row in self.rows})
+        notes = [
+            f"Budget: {'; '.join(stats)}. {_STAT_NOTE}",
+            _about_intervals(self.rows),
+            _METRICS_NOTE,
+            _MARKS_NOTE,
+        ]
+        if any(run.outcome == "jump" for row in self.rows for run in row.runs):
+            notes.append(_JUMP_NOTE)
+        return notes
+
+
+def number(value: float, digits: int, *, signed: bool = False) -> str:
+    """A fixed number of decimals and a real minus sign; an effect that they would hide is written as ±1e−3."""
+    text = f"{value:{'+' if signed else ''}.{digits}f}"
+    if not float(text):
+        text = f"{value:+.0e}".replace("e-0", "e-") if signed and value else text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def significant(value: float) -> str:
+    """Three significant digits without an exponent where that can be read."""
+    if value and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.2e}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
+    digits = 2 if not value else max(0, 2 - int(f"{abs(value):.2e}".partition("e")[2]))
+    return number(value, digits)
+
+
+def short(value: object) -> str:
+    """A value of the config as a label: its text, or the start of a digest where that is long."""
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return text if len(text) <= 16 else hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def outcome(row: Row) -> str:
+    """The outcome in words; with several seeds, how many of them had it."""
+    shown = [(name.replace("_", " "), count) for name, count in row.outcomes]
+    if len(shown) == 1:
+        return shown[0][0]
+    return ", ".join(f"{name} {count}/{len(row.runs)}" for name, count in shown)
+
+
+def _measured(row: Row, key: str) -> Cell:
+    if key == "outcome":
+        return Cell(outcome(row))
+    if key == "n":
+        return Cell(_prompts(row))
+    if key == "seeds":
+        reached, total = len(row.reached), len(row.runs)
+        return Cell(str(total) if reached in (0, total) else f"{reached}/{total}")
+    estimate = row.estimates.get(key)
+    return Cell(NOTHING) if estimate is None else _estimate(estimate, key)
+
+
+def _estimate(estimate: Estimate, key: str) -> Cell:
+    signed = key.startswith(SIGNED)
+    if key == "coefficient":
+        texts = [significant(x) for x in (estimate.mean, estimate.low, estimate.high) if x is not None]
+    else:
+        bounds = [number(x, 2, signed=signed) for x in (estimate.low, estimate.high) if x is not None]
+        texts = [number(estimate.mean, 2, signed=signed), *bounds]
+    with_interval = len(texts) == 3 and key.startswith(BRACKETED) and key != "holdout_sampled"
+    interval = f"[{texts[1]}, {texts[2]}]" if with_interval else ""
+    return Cell(texts[0], interval, signed and estimate.excludes_zero)
+
+
+def _prompts(row: Row) -> str:
+    both = [str(n) for n in (row.first.n, row.holdout) if n is not None]
+    return "/".join(dict.fromkeys(both))
+
+
+def _about_intervals(rows: Sequence[Row]) -> str:
+    several = [len(row.runs) > 1 for row in rows]
+    prompts, seeds = (
+        "95 % bootstrap intervals over prompts",
+        "95 % bootstrap intervals of the mean over seeds",
+    )
+    kinds = (
+        prompts if not any(several) else seeds if all(several) else f"{prompts}; with several seeds, {seeds}"
+    )
+    few = " (two or three seeds: their range)" if any(1 < len(row.runs) < 4 for row in rows) else ""
+    n = "n: prompts per seed, as calibration/holdout where these differ"
+    return f"In brackets: {kinds}{few}; those not shown are in table1.csv. {n}; seeds: runs, as reached/all."

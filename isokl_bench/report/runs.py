@@ -1,0 +1,121 @@
+"""The finished runs that a report is about: read from the store, filtered, and told apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from isokl_registry import IsoklError, unknown
+
+if TYPE_CHECKING:
+    from isokl_db import Store
+
+FILTERS = ("model", "method", "behavior", "protocol", "seed")
+NAMES = ("model", "behavior", "method")
+DIMENSIONS = ("sign", "protocol", "budget", "layers", "window")
+REACHED = ("converged", "jump")  # outcomes that leave a coefficient to measure at
+NOTHING = "—"
+
+_COLUMNS = {*NAMES, "seed", "protocol", "stat", "target", "layers", "window"}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One sign of the latest successful attempt at one config.
+
+    names: model, behavior, method. dimensions: what else people vary, as text, in the order of DIMENSIONS. other:
+    the rest of the config but for its seed, as JSON; runs that agree in these three differ in their seed only.
+    """
+
+    attempt: int
+    sign: int
+    seed: int | None
+    names: tuple[str, ...]
+    dimensions: tuple[str, ...]
+    other: str
+    stat: str
+    target: float
+    window: int | None
+    outcome: str
+    coefficient: tuple[float, float | None, float | None]
+    value: float | None
+    n: int
+
+    @property
+    def reached(self) -> bool:
+        """Whether there is a calibrated coefficient, and so anything measured at it."""
+        return self.outcome in REACHED
+
+
+def finished_runs(store: Store, filters: Mapping[str, Sequence[str]]) -> list[Run]:
+    """Every finished run that the filters let through, by names, dimensions and seed.
+
+    filters: by the names in FILTERS, the values to keep; none means all. Raises IsoklError when no run is finished,
+    a value is unknown, or none is left."""
+    rows = store.rows(
+        "SELECT r.attempt_id, r.sign, r.model, r.behavior, r.method, r.protocol, r.seed, r.stat, r.target, r.outcome, "
+        "r.coefficient, r.low, r.high, r.value, r.n_prompts, c.config FROM results r JOIN configs c ON c.hash = r.hash"
+    )
+    if not rows:
+        raise IsoklError(
+            f"no finished run in {store.name}: run `isokl run --method pca --model tiny-qwen` first"
+        )
+    for name, values in filters.items():
+        rows = _keep(rows, name, [str(value) for value in values])
+    return sorted(map(_run, rows), key=lambda run: (run.names, run.dimensions, run.other, run.seed or 0))
+
+
+def differing(runs: Iterable[Run]) -> list[str]:
+    """Keys of `other` in which runs differ that agree in everything else that is shown."""
+    groups: dict[tuple[Any, ...], set[str]] = {}
+    for run in runs:
+        groups.setdefault((run.names, run.dimensions), set()).add(run.other)
+    found: set[str] = set()
+    for others in groups.values():
+        if len(others) > 1:
+            configs = [json.loads(other) for other in others]
+            keys = {key for config in configs for key in config}
+            found |= {key for key in keys if len({json.dumps(c.get(key)) for c in configs}) > 1}
+    return sorted(found)
+
+
+def _keep(rows: list[dict[str, Any]], name: str, values: Sequence[str]) -> list[dict[str, Any]]:
+    known = {_text(row[name]) for row in rows}
+    for value in values:
+        if value not in known:
+            raise IsoklError(unknown(f"{name} among the finished runs selected", value, known))
+    return [row for row in rows if _text(row[name]) in values] if values else rows
+
+
+def _run(row: Mapping[str, Any]) -> Run:
+    config = row["config"] if isinstance(row["config"], dict) else json.loads(row["config"])
+    prompts = config.pop("prompts", {})
+    other = {key: value for key, value in config.items() if key not in _COLUMNS}
+    other["prompts"] = [len(texts) for texts in prompts.values()]  # which ones they are follows from the seed
+    return Run(
+        attempt=row["attempt_id"],
+        sign=row["sign"],
+        seed=row["seed"],
+        names=tuple(_text(row[name]) for name in NAMES),
+        dimensions=(
+            "+" if row["sign"] > 0 else "−",
+            _text(row["protocol"]),
+            f"{row['stat']} = {row['target']:g}",
+            ",".join(map(str, config.get("layers", []))) or NOTHING,
+            _text(config.get("window")),
+        ),
+        other=json.dumps(other, sort_keys=True),
+        stat=row["stat"],
+        target=row["target"],
+        window=config.get("window"),
+        outcome=row["outcome"],
+        coefficient=(row["coefficient"], row["low"], row["high"]),
+        value=row["value"],
+        n=row["n_prompts"],
+    )
+
+
+def _text(value: Any) -> str:
+    return NOTHING if value is None else str(value)

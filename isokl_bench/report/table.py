@@ -1,0 +1,145 @@
+"""Table 1 as numbers: what is in a row, and how runs that differ in their seed alone become one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+from isokl_bench.report.runs import Run
+from isokl_bench.report.seeds import seed_intervals
+
+if TYPE_CHECKING:
+    from isokl_db import Store
+
+ALPHAS = (1.0, 2.0)
+
+
+class Estimate(NamedTuple):
+    """A mean over n prompts, or seeds, and its 95 % interval where there is one."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A stored quantity that has columns in Table 1."""
+
+    name: str
+    metric: str
+    quantity: str
+    alphas: tuple[float, ...]
+
+    def key(self, alpha: float) -> str:
+        """What the cell at this alpha is called, in table1.csv too."""
+        return self.name if len(self.alphas) == 1 else f"{self.name}_alpha{alpha:g}"
+
+
+QUANTITIES = (
+    Quantity("holdout", "validation", "holdout", (1.0,)),
+    Quantity("holdout_sampled", "validation", "holdout_sampled", (1.0,)),
+    Quantity("target_logit", "target_logit", "target_logit", ALPHAS),
+    Quantity("nll_ratio", "base_nll", "nll_ratio", ALPHAS),
+    Quantity("pmass_change", "branch_pmass", "pmass_change", ALPHAS),
+)
+KEYS = (
+    "coefficient",
+    "calibration",
+    *(quantity.key(alpha) for alpha in ALPHAS for quantity in QUANTITIES if alpha in quantity.alphas),
+)
+
+
+@dataclass
+class Row:
+    """One method on one behavior of one model: its runs differ in their seed only.
+
+    estimates: by key, without what is not stored. holdout: prompts that validated each seed, None where unknown."""
+
+    runs: list[Run]
+    estimates: dict[str, Estimate] = field(default_factory=dict)
+    holdout: int | None = None
+
+    @property
+    def first(self) -> Run:
+        """The run that speaks for what all share."""
+        return self.runs[0]
+
+    @property
+    def reached(self) -> list[Run]:
+        """The runs that have a calibrated coefficient."""
+        return [run for run in self.runs if run.reached]
+
+    @property
+    def outcomes(self) -> list[tuple[str, int]]:
+        """Each outcome with its number of seeds, the most frequent first."""
+        return Counter(run.outcome for run in self.runs).most_common()
+
+
+Stored = dict[tuple[int, int], dict[str, Estimate]]  # by attempt and sign, then by key
+
+
+def table_rows(store: Store, runs: Sequence[Run]) -> list[Row]:
+    """Table 1 of these runs, which come sorted as `finished_runs` sorts them."""
+    grouped = groupby(runs, key=lambda run: (run.names, run.dimensions, run.other))
+    rows = [Row(list(found)) for _, found in grouped]
+    stored = _stored(store, {(run.attempt, run.sign) for run in runs if run.reached})
+    for run in runs:
+        if run.reached:
+            estimates = stored[run.attempt, run.sign]
+            estimates["coefficient"] = Estimate(*run.coefficient, run.n)
+            if run.value is not None:
+                estimates["calibration"] = Estimate(run.value, None, None, run.n)
+    _fill(rows, stored)
+    return rows
+
+
+def _stored(store: Store, wanted: Collection[tuple[int, int]]) -> Stored:
+    """The summaries that Table 1 needs, found by index; measurements stay unread."""
+    keys = {(q.metric, q.quantity, alpha): q.key(alpha) for q in QUANTITIES for alpha in q.alphas}
+    answer = store.query(
+        "SELECT attempt_id, sign, metric, quantity, alpha, mean, low, high, n FROM result_summaries "
+        f"WHERE metric IN ({_listed(q.metric for q in QUANTITIES)}) "
+        f"AND quantity IN ({_listed(q.quantity for q in QUANTITIES)}) "
+        f"AND alpha IN ({', '.join(map(str, ALPHAS))}) AND position IS NULL AND mean IS NOT NULL"
+    )
+    found: Stored = {run: {} for run in wanted}
+    for attempt, sign, metric, quantity, alpha, *estimate in answer.rows:
+        key = keys.get((metric, quantity, alpha))
+        if key is not None and (attempt, sign) in found:
+            found[attempt, sign][key] = Estimate(*estimate)
+    return found
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in sorted(set(names)))
+
+
+def _fill(rows: Sequence[Row], stored: Stored) -> None:
+    """One seed: what is stored, its interval over prompts. Several: their mean, its interval over seeds."""
+    cells: list[tuple[Row, str]] = []
+    samples: list[list[float]] = []
+    for row in rows:
+        found = [stored[run.attempt, run.sign] for run in row.reached]
+        row.holdout = found[0]["holdout"].n if found and "holdout" in found[0] else None
+        if len(found) == 1:
+            row.estimates = found[0]
+            continue
+        for key in KEYS:
+            sample = [estimates[key].mean for estimates in found if key in estimates]
+            if len(sample) == 1:
+                row.estimates[key] = Estimate(sample[0], None, None, 1)
+            elif sample:
+                cells.append((row, key))
+                samples.append(sample)
+    for (row, key), sample, interval in zip(cells, samples, seed_intervals(samples), strict=True):
+        row.estimates[key] = Estimate(*interval, len(sample))

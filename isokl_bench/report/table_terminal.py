@@ -1,0 +1,74 @@
+"""Table 1 in the terminal: 120 columns wide, two lines to a row, one for each alpha."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from isokl_bench.report.cells import Cell, Sheet
+from isokl_bench.report.table import ALPHAS, Row
+
+WIDTH = 120
+ROWS = 60
+
+
+def print_table(sheet: Sheet, console: Console) -> None:
+    """Print Table 1, a heading for each model and behavior; rows past the 60th are counted only."""
+    shown = sheet.rows[:ROWS]
+    lines = zip(shown, sheet.cells, strict=False)
+    for (model, behavior), block in groupby(lines, key=lambda line: line[0].first.names[:2]):
+        console.print(Text(f"{model} · {behavior}", style="bold cyan"))
+        console.print(_block([_line(sheet, row, cells) for row, cells in block]))
+        console.print()
+    if left := len(sheet.rows) - len(shown):
+        console.print(f"… and {left} more rows, in table1.md; the filters (see --help) narrow the selection.")
+    for note in sheet.notes:
+        console.print(Text(note, style="dim"))
+
+
+def _block(lines: Iterable[Sequence[Text]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", show_edge=False)
+    table.add_column("method", overflow="fold", max_width=28)
+    for title in ("coefficient", "outcome", "calib-\nration", "holdout", "sampled"):
+        table.add_column(title, overflow="fold", justify="left" if title == "outcome" else "right")
+    for title in ("α", "target_logit", "NLL\nratio", "pmass\nchange", "n", "seeds"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def _line(sheet: Sheet, row: Row, cells: Mapping[str, Cell]) -> list[Text]:
+    measured = ("target_logit", "nll_ratio", "pmass_change")
+    return [
+        Text("\n".join([cells["method"].text, *_dimensions(sheet, row)])),
+        _over(cells["coefficient"]),
+        Text(cells["outcome"].text, style="" if row.reached else "red"),
+        *(_over(cells[key]) for key in ("calibration", "holdout", "holdout_sampled")),
+        Text("\n".join(f"{alpha:g}" for alpha in ALPHAS)),
+        *(Text("\n").join(_beside(cells[f"{key}_alpha{alpha:g}"]) for alpha in ALPHAS) for key in measured),
+        Text(cells["n"].text),
+        Text(cells["seeds"].text),
+    ]
+
+
+def _dimensions(sheet: Sheet, row: Row) -> list[str]:
+    words = [
+        value if name in ("protocol", "budget") else f"{name} {value}"
+        for name, value in sheet.dimensions(row.first).items()
+    ]
+    return [", ".join(words)] if words else []
+
+
+def _over(cell: Cell) -> Text:
+    return Text.assemble(cell.text, "\n", (cell.interval, "dim"))
+
+
+def _beside(cell: Cell) -> Text:
+    star = "*" if cell.marked else ""
+    interval = (f" {cell.interval}", "dim") if cell.interval else ""
+    return Text.assemble((cell.text + star, "bold" if star else ""), interval)
