@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -117,7 +118,7 @@ def resolve(config: RunConfig, registry: Registry) -> Resolved:
     splits = split_prompts(config, prompts.prompts, behavior.name)
     card = model.identity()
     layers = parse_layers(config.layers, card["blocks"])
-    target = stat.target if config.target is None else config.target
+    target = float(stat.target if config.target is None else config.target)
     identity = {
         "model": card["source"],
         "model_identity": card,
@@ -133,7 +134,7 @@ def resolve(config: RunConfig, registry: Registry) -> Resolved:
         "stat": stat.label(),
         "stat_version": stat.version,
         "target": target,
-        "tolerance": config.tolerance,
+        "tolerance": float(config.tolerance),
         "protocol": config.protocol,
         "window": config.window,
         "seed": config.seed,
@@ -195,10 +196,17 @@ def _check(config: RunConfig) -> None:
         raise IsoklError(unknown("dtype", config.dtype, DTYPES))
     if config.window < 1:
         raise IsoklError(f"window {config.window} is too short: give at least 1 token")
-    if config.target is not None and not config.target > 0:
-        raise IsoklError(f"target {config.target:g} is not positive: a budget is a shift greater than 0")
-    if not config.tolerance > 0:
-        raise IsoklError(f"tolerance {config.tolerance:g} is not positive: give at least 0.001")
+    if config.target is not None and not 0 < config.target < math.inf:
+        raise IsoklError(
+            f"target {config.target:g} is not a positive number: a budget is a shift greater than 0"
+        )
+    if not 0 < config.tolerance < math.inf:
+        raise IsoklError(f"tolerance {config.tolerance:g} is not a positive number: give 0.05, for example")
+    if not 0 <= config.seed < 2**63:
+        raise IsoklError(f"seed {config.seed} is out of range: give a whole number from 0 to 2^63 - 1")
+    for name in ("metrics", "alphas"):
+        if not isinstance(getattr(config, name), (tuple, list)):
+            raise IsoklError(f"{name} is {getattr(config, name)!r}: give a tuple, even of one")
     if not config.alphas or any(not 0 <= alpha < float("inf") for alpha in config.alphas):
         raise IsoklError(
             "alphas must be 0 or more: they are multiples of the calibrated dose, --bidirectional is for −"

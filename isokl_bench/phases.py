@@ -61,4 +61,4 @@ def metric_phase(metric: Metric, sign: int, alphas: Sequence[float]) -> str:
 
 
 def alpha_list(alphas: Sequence[float]) -> str:
-    return ",".join(f"{alpha:g}" for alpha in alphas)
+    return ",".join(f"{alpha:.12g}" for alpha in alphas)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from isokl_bench.config import Resolved
 from isokl_bench.device import pick_device
 from isokl_bench.engine.activations import record
 from isokl_bench.engine.calibrate import Calibrator, Evaluation
+from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.fork import AnswerTokens
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import Sampler, rollout
@@ -34,11 +36,11 @@ from isokl_bench.phases import (
 from isokl_bench.rows import calibration_row, measurement_rows
 from isokl_bench.session import MeasureSession
 from isokl_bench.statistics import bootstrap_stat
-from isokl_db import Attempt, Phase
+from isokl_db import Attempt, Phase, StoreError
 from isokl_db import rows as stored
 from isokl_registry import Contrast, IsoklError, Metric, Registry, Site, TokenValues
 
-TRACES = 4  # holdout prompts whose texts are stored
+TRACES, TRACE_TOKENS = 4, 128  # how many holdout prompts have their texts stored, and how much of them
 
 
 class PartlyFailed(IsoklError):
@@ -140,7 +142,10 @@ class Runner:
     def _report_round(self, evaluations: Sequence[Evaluation]) -> None:
         pairs = ", ".join(f"{e.dose:.4g}→{'' if e.complete else '>'}{e.value:.3g}" for e in evaluations)
         number = evaluations[0].round if evaluations else 0
-        values = [{"dose": e.dose, "value": e.value, "complete": e.complete} for e in evaluations]
+        values = [
+            {"dose": e.dose, "value": e.value if math.isfinite(e.value) else None, "complete": e.complete}
+            for e in evaluations
+        ]
         self.say("round", f"round {number}: {pairs}", round=number, evaluations=values)
 
     def _validate(self, sign: int, coefficient: float) -> None:
@@ -160,6 +165,8 @@ class Runner:
                 found = rollout(
                     self.lm, ids, self.steering, [0.0, coefficient], self.plan.config.window, sampler=sampler
                 )
+                if not found.finite[1]:
+                    raise IsoklError(explain_nonfinite(self.lm, ids, self.steering, coefficient))
                 stat = self._stat_of(found.values(0), found.values(1))
                 every = np.arange(len(ids))
                 low, high = bootstrap_stat(stat, len(ids), seed)
@@ -185,24 +192,30 @@ class Runner:
         return stat
 
     def _measure(self, sign: int, coefficient: float) -> list[str]:
-        """Store every metric that is missing; returns a line for each that failed (a stranger's code may)."""
+        """Store every metric and trace that is missing; returns a line for each that failed (a stranger's code may)."""
         missing = {
             m: alphas for m in self.plan.metrics if (alphas := missing_alphas(self.plan, m, sign, self.done))
         }
         traces = missing_in(self.plan.alphas, trace_prefix(sign), self.done)
-        failed = []
-        if missing:
-            wanted = sorted({0.0}.union(*missing.values()))
-            session = self._session(coefficient, wanted, max(metric.tokens for metric in missing))
-            for metric, alphas in missing.items():
-                try:
-                    self._measure_one(session, metric, sign, alphas)
-                except Exception as error:
-                    failed.append(
-                        f"metric {metric.label()!r} failed: {' '.join(str(error).split()) or type(error).__name__}"
-                    )
-        if traces:
-            self._trace(sign, coefficient, traces)
+        if not missing and not traces:
+            return []
+        wanted = sorted({0.0}.union(traces, *missing.values()))
+        window = max([1, *(metric.tokens for metric in missing)])
+        session = self._session(coefficient, wanted, window)
+        broken = session.broken()
+        if broken:  # measure what can be measured, and say what cannot
+            session = self._session(coefficient, [alpha for alpha in wanted if alpha not in broken], window)
+        failed = list(broken.values())
+        for metric, alphas in missing.items():
+            try:
+                self._measure_one(session, metric, sign, [alpha for alpha in alphas if alpha not in broken])
+            except StoreError:
+                raise
+            except Exception as error:
+                text = " ".join(str(error).split()) or type(error).__name__
+                failed.append(f"metric {metric.label()!r} failed: {text}")
+        if healthy := [alpha for alpha in traces if alpha not in broken]:
+            self._trace(sign, coefficient, healthy)
         return failed
 
     def _session(self, coefficient: float, alphas: Sequence[float], window: int) -> MeasureSession:
@@ -220,9 +233,8 @@ class Runner:
             phase.data = {"alphas": alphas}
 
     def _trace(self, sign: int, coefficient: float, alphas: list[float]) -> None:
-        window = max(metric.tokens for metric in self.plan.metrics) or self.plan.config.window
         with self.phase(trace_prefix(sign) + alpha_list(alphas), "sampling example texts") as phase:
-            found = self._session(coefficient, alphas, window).sampled(TRACES, self.plan.config.seed)
+            found = self._session(coefficient, alphas, TRACE_TOKENS).sampled(TRACES, self.plan.config.seed)
             decode = self.lm.tokenizer.decode
             for a, p in np.ndindex(*found.tokens.shape[:2]):
                 ids = [token for token in found.tokens[a, p].tolist() if token >= 0]

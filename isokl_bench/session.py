@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -31,6 +31,7 @@ class MeasureSession:
     prompts: Sequence[Prompt]
     answer: AnswerTokens
     window: int
+    _forks: dict[tuple[int, ...], ForkValues] = field(default_factory=dict)
 
     @property
     def doses(self) -> list[float]:
@@ -48,12 +49,16 @@ class MeasureSession:
 
     @cached_property
     def greedy(self) -> Rollout:
-        """The one greedy rollout. Raises IsoklError naming layer and dose when it is not finite."""
-        found = rollout(self.lm, self.ids, self.steering, self.doses, self.window)
-        for dose, finite in zip(self.doses, found.finite, strict=True):
-            if not finite:
-                raise IsoklError(explain_nonfinite(self.lm, self.ids, self.steering, dose))
-        return found
+        """The one greedy rollout."""
+        return rollout(self.lm, self.ids, self.steering, self.doses, self.window)
+
+    def broken(self) -> dict[float, str]:
+        """Alphas at which logits are not finite, each with a line that names layer and dose."""
+        return {
+            alpha: explain_nonfinite(self.lm, self.ids, self.steering, dose)
+            for alpha, dose, finite in zip(self.alphas, self.doses, self.greedy.finite, strict=True)
+            if not finite
+        }
 
     def sampled(self, prompts: int, seed: int) -> Rollout:
         """Rollouts at temperature 1 of the first few holdout prompts."""
@@ -62,11 +67,23 @@ class MeasureSession:
         )
 
     def rollout(self, window: int) -> RolloutValues:
-        if window > self.window:
-            raise IsoklError(f"a metric asks for {window} tokens but its `tokens` says at most {self.window}")
+        self._check(window)
         full = self.greedy
         return RolloutValues(full.kl[..., :window], full.nll[..., :window], full.entropy[..., :window])
 
+    def _check(self, tokens: int) -> None:
+        if tokens > self.window:
+            raise IsoklError(
+                f"a metric asks for {tokens} tokens of rollout, but its `tokens` does not say so many"
+            )
+
     def forks(self, points: Sequence[int]) -> ForkValues:
+        self._check(max(points))
+        key = tuple(points)
+        if key not in self._forks:
+            self._forks[key] = self._answer_at(key)
+        return self._forks[key]
+
+    def _answer_at(self, points: Sequence[int]) -> ForkValues:
         tokens = self.greedy.tokens if max(points) else np.full((len(self.alphas), len(self.ids), 0), -1)
         return fork(self.lm, self.ids, tokens, self.steering, self.doses, points, self.answer)

@@ -29,9 +29,9 @@ def resamples(n: int, seed: int, count: int = RESAMPLES) -> NDArray[np.int64]:
 
 
 def bounds(values: Array) -> tuple[float, float]:
-    """The 95 % percentile interval of bootstrap values."""
+    """The 95 % percentile interval of bootstrap values (which may be infinite: no interpolation)."""
     tail = (100 - LEVEL) / 2
-    low, high = np.percentile(values, [tail, 100 - tail])
+    low, high = np.percentile(values, [tail, 100 - tail], method="nearest")
     return float(low), float(high)
 
 
@@ -62,24 +62,28 @@ def bootstrap_stat(stat: Callable[[NDArray[np.int64]], float], n: int, seed: int
 
 
 def crossing(doses: Sequence[float], values: Sequence[float], target: float) -> float:
-    """The dose at which `values` first passes `target`, by interpolation on (log dose, log value).
+    """The dose at which `values` first passes `target`: interpolated on (log dose, log value), on the value itself
+    where one is not positive.
 
-    doses: ascending, positive. Where the values never pass it, the last dose; where they start above it, the first."""
+    doses: ascending, positive. Where the values never pass it, infinity; where they start above it, 0."""
     for i, value in enumerate(values):
         if value > target:
             if i == 0:
-                return doses[0]
+                return 0.0
             x0, x1 = np.log(doses[i - 1]), np.log(doses[i])
-            y0, y1, y = (np.log(max(v, 1e-12)) for v in (values[i - 1], value, target))
+            y0, y1, y = values[i - 1], value, target
+            if min(y0, y) > 0 and y1 < np.inf:
+                y0, y1, y = np.log([y0, y1, y])
             share = (y - y0) / (y1 - y0) if y1 > y0 else 0.0
             return float(np.exp(x0 + share * (x1 - x0)))
-    return doses[-1]
+    return float("inf")
 
 
 def bootstrap_crossing(
     doses: Sequence[float], stat: Callable[[int, NDArray[np.int64]], float], n: int, target: float, seed: int
 ) -> tuple[float, float]:
     """Interval of the calibrated dose: resample prompts, recompute the stat at each dose, find the crossing again.
+    An end of 0 or infinity lies beyond the doses.
 
     stat(i, prompts): the stat of dose i on the resampled prompts."""
 

@@ -58,7 +58,8 @@ def invoke(args: list[str], *, debug: bool = False) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo(
-            "\ninterrupted: what was finished is stored; the same command goes on from there", err=True
+            "\ninterrupted: what was finished is stored; the same command (without --force) goes on from there",
+            err=True,
         )
         return INTERRUPTED
     except BrokenPipeError:

@@ -51,7 +51,7 @@ def _live() -> Iterator[Listener]:
     console = Console(stderr=True, highlight=False)
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
     )
@@ -64,8 +64,10 @@ def _live() -> Iterator[Listener]:
             progress.update(task, completed=event.progress)
             if event.kind == "phase":
                 progress.update(task, description=event.text)
-                progress.console.print(event.text, style="bold")
+                progress.console.print(event.text, style="bold", markup=False)
             else:
-                progress.console.print(f"    {event.text}", style="dim" if event.kind == "round" else None)
+                progress.console.print(
+                    f"    {event.text}", style="dim" if event.kind == "round" else None, markup=False
+                )
 
         yield listen

@@ -11,7 +11,7 @@ from isokl_bench.record import Record
 
 COLUMNS = (
     ("target_logit", "target_logit", "Δ target logit", "{:+.2f}"),
-    ("target_logit", "log_ratio", "Δ log-ratio", "{:+.2f}"),
+    ("target_logit", "final_log_ratio", "Δ final log-ratio", "{:+.2f}"),
     ("target_logit", "answer_flip", "flips", "{:.0%}"),
     ("base_nll", "nll_ratio", "NLL ratio", "{:.2f}"),
     ("branch_pmass", "pmass_change", "Δ pmass", "{:+.2f}"),
@@ -25,12 +25,13 @@ def print_summary(record: Record, *, db: str, as_json: bool) -> None:
         click.echo(json.dumps(as_dict(record)))
         return
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(highlight=False)
     config = record.config
     layers = ",".join(map(str, config["layers"]))
     console.print(
-        f"\n[bold]{config['method']}[/] on [bold]{config['model']}[/] · {config['behavior']} · block {layers} · "
+        f"\n[bold]{escape(config['method'])}[/] on [bold]{escape(config['model'])}[/] · {escape(config['behavior'])} · block {layers} · "
         f"run {record.hash[:12]} (attempt {record.attempt})"
     )
     for calibration in record.calibrations:
@@ -56,7 +57,8 @@ def as_dict(record: Record) -> dict[str, Any]:
 def _calibration_lines(record: Record, found: dict[str, Any]) -> str:
     stat, value = found["stat"], found["value"]
     sign = "" if len(record.calibrations) == 1 else f"sign {'+' if found['sign'] > 0 else '−'}  "
-    interval = "" if found["low"] is None else f" [{found['low']:.3g}, {found['high']:.3g}]"
+    ends = [NO_VALUE if found[end] is None else f"{found[end]:.3g}" for end in ("low", "high")]
+    interval = "" if ends == [NO_VALUE] * 2 else f" [{', '.join(ends)}]"
     line = f"{sign}coefficient [bold]{found['coefficient']:.4g}[/]{interval}  {found['outcome'].replace('_', ' ')}"
     line += (
         f": {stat} {NO_VALUE if value is None else f'{value:.3f}'} for a target of {found['target']:g} nat"
@@ -72,7 +74,7 @@ def _calibration_lines(record: Record, found: dict[str, Any]) -> str:
             f"{s['quantity'].replace('_', ' ')} {s['mean']:.2f} [{s['low']:.2f}, {s['high']:.2f}]"
             for s in checks
         ]
-        line += f"\n{stat} elsewhere: {', '.join(texts)}"
+        line += f"\n{stat} elsewhere (n = {checks[0]['n']}): {', '.join(texts)}"
     return line
 
 

@@ -20,15 +20,16 @@ SMALLEST, LARGEST = 1e-4, 1e6  # |dose| tried where a method's range has no end 
 PROBE = 2.0  # ratio of neighbouring doses in the first, cheap look
 PROBE_PROMPTS, PROBE_TOKENS = 4, 4
 DOSES = 8  # per round
-MARGIN = 2.0  # a dose is dropped when certain to exceed this × target: the interval needs those just above it
+STRONG = 2.0  # a dose whose stat exceeds this × target (and the tolerance) is too strong to look at further
+SPREAD = (0.7, 0.8, 0.9, 1.1, 1.25, 1.5)  # × the coefficient: doses run in full for its interval
 ROUNDS = 6
 NARROW = 1e-3  # relative width of a bracket in which a stat that still steps over the target is said to jump
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One dose tried. value: the stat, or a lower bound of it when not `complete` (dropped as certainly too strong;
-    infinite when logits were not finite). tokens: how many the stat was computed from."""
+    """One dose tried. value: the stat over `tokens` tokens. Not `complete`: certain to exceed value (too strong), or
+    infinite because logits were not finite; how far such a dose had come is left out, for that depends on packing."""
 
     round: int
     dose: float
@@ -83,6 +84,7 @@ class Calibrator:
     def run(self, sign: int) -> Calibration:
         """Search among doses of one sign. Raises IsoklError when no dose at all gives finite logits."""
         self._tried.clear()
+        self._ceiling = STRONG * self.target + self.tolerance
         self._base = rollout(self.lm, self.prompts, self.steering, [0.0], self.window).values(0)
         low, high = self._range()
         doses = self._probe(sign, low, high)
@@ -111,32 +113,42 @@ class Calibrator:
         if not found.finite.any():
             raise IsoklError(explain_nonfinite(self.lm, prompts, self.steering, sign * grid[0]))
         values = [self.stat(found.values(i), base) if found.finite[i] else math.inf for i in range(len(grid))]
-        root = crossing(grid, values, self.target)
+        root = float(np.clip(crossing(grid, values, self.target), low, high))
         return np.clip(np.geomspace(root / 2, root * 2, DOSES), low, high).tolist()  # type: ignore[no-any-return]
 
-    def _evaluate(self, number: int, sign: int, doses: Sequence[float]) -> None:
-        doses = sorted(set(doses) - {abs(e.dose) for e, _ in self._tried})
+    def _evaluate(self, number: int, sign: int, doses: Sequence[float], *, drop: bool = True) -> None:
+        known = {abs(e.dose) for e, _ in self._tried if drop or e.complete}
+        doses = sorted(set(doses) - known)
         found = rollout(
             self.lm,
             self.prompts,
             self.steering,
             [sign * d for d in doses],
             self.window,
-            too_strong=lambda partial: self.stat(partial, self._base) > MARGIN * self.target + self.tolerance,
+            too_strong=(lambda partial: self.stat(partial, self._base) > self._ceiling) if drop else None,
         )
-        new = [self._evaluation(number, sign * dose, found, i) for i, dose in enumerate(doses)]
-        self._tried = sorted([*self._tried, *new], key=lambda pair: abs(pair[0].dose))
+        new = [self._evaluation(number, sign * dose, found, i, not drop) for i, dose in enumerate(doses)]
+        again = {evaluation.dose for evaluation, _ in new}
+        kept = [pair for pair in self._tried if pair[0].dose not in again]
+        self._tried = sorted([*kept, *new], key=lambda pair: abs(pair[0].dose))
         self.report([evaluation for evaluation, _ in new])
 
-    def _evaluation(self, number: int, dose: float, found: Rollout, i: int) -> tuple[Evaluation, TokenValues]:
+    def _evaluation(
+        self, number: int, dose: float, found: Rollout, i: int, keep: bool
+    ) -> tuple[Evaluation, TokenValues]:
         values = found.values(i)
-        value = self.stat(values, self._base) if found.finite[i] else math.inf
-        tokens = int((found.tokens[i] >= 0).sum())
-        return Evaluation(number, dose, value, tokens, bool(found.complete[i] and found.finite[i])), values
+        if not found.finite[i]:
+            return Evaluation(number, dose, math.inf, 0, False), values
+        value = self.stat(values, self._base)
+        if not found.complete[i] or (value > self._ceiling and not keep):
+            return Evaluation(number, dose, self._ceiling, 0, False), values
+        return Evaluation(number, dose, value, int((found.tokens[i] >= 0).sum()), True), values
 
     def _best(self) -> Evaluation | None:
-        """The complete evaluation nearest to the target, if one is within the tolerance."""
-        hits = [e for e, _ in self._tried if e.complete and abs(e.value - self.target) <= self.tolerance]
+        """The evaluation nearest to the target, if one is within the tolerance before the stat first exceeds it."""
+        values = [e for e, _ in self._tried]
+        above = next((i for i, e in enumerate(values) if e.value > self.target + self.tolerance), len(values))
+        hits = [e for e in values[:above] if abs(e.value - self.target) <= self.tolerance]
         return min(hits, key=lambda e: (abs(e.value - self.target), abs(e.dose)), default=None)
 
     def _bracket(self) -> tuple[Evaluation | None, Evaluation | None]:
@@ -166,9 +178,10 @@ class Calibrator:
         a, b = abs(under.dose), abs(over.dose)
         if b / a - 1 < NARROW:
             return []
-        guess = crossing([a, b], [under.value, over.value], self.target)
-        inside = np.geomspace(a, b, DOSES + 1)[1:-1].tolist()
-        return sorted({*inside, guess} - {a, b})
+        inside = set(np.geomspace(a, b, DOSES + 1)[1:-1].tolist())
+        if over.complete:
+            inside.add(crossing([a, b], [under.value, over.value], self.target))
+        return sorted(inside - {a, b})
 
     def _conclude(self, sign: int) -> Calibration:
         best, (under, over) = self._best(), self._bracket()
@@ -180,8 +193,14 @@ class Calibrator:
             outcome, chosen = "budget_exceeded", over
         else:
             outcome, chosen = "jump", under
-        interval = self._interval(chosen, sign) if outcome in ("converged", "jump") else (None, None)
-        above = over if outcome == "jump" else None
+        rounds = max(e.round for e, _ in self._tried)
+        interval: tuple[float | None, float | None] = (None, None)
+        above = None
+        if outcome in ("converged", "jump"):
+            self._surround(chosen, over if outcome == "jump" else None, sign, rounds + 1)
+            interval = self._interval(chosen, sign)
+        if outcome == "jump" and over is not None:
+            above = next(e for e, _ in self._tried if e.dose == over.dose)
         return Calibration(
             sign=sign,
             outcome=outcome,
@@ -193,12 +212,22 @@ class Calibrator:
             high=interval[1],
             dose_above=above.dose if above else None,
             value_above=above.value if above else None,
-            rounds=max(e.round for e, _ in self._tried),
+            rounds=rounds,
             evaluations=tuple(e for e, _ in self._tried),
         )
 
-    def _interval(self, chosen: Evaluation, sign: int) -> tuple[float, float]:
-        kept = [(e, v) for e, v in self._tried if e.complete and 0.4 < e.dose / chosen.dose < 2.5]
+    def _surround(self, chosen: Evaluation, over: Evaluation | None, sign: int, number: int) -> None:
+        """Run doses around the coefficient in full, for its interval; and a jump's other side, for the record."""
+        low, high = self._range()
+        near = [factor * abs(chosen.dose) for factor in SPREAD] + ([abs(over.dose)] if over else [])
+        self._evaluate(number, sign, [dose for dose in near if low <= dose <= high], drop=False)
+
+    def _interval(self, chosen: Evaluation, sign: int) -> tuple[float | None, float | None]:
+        """Bootstrap of the crossing over the doses around the coefficient. An end that lies beyond them is None. The
+        coefficient is always inside: a jump's crossing lies between two doses, the coefficient on one."""
+        kept = [
+            (e, v) for e, v in self._tried if e.complete and SPREAD[0] <= e.dose / chosen.dose <= SPREAD[-1]
+        ]
         doses = [abs(e.dose) for e, _ in kept]
 
         def stat(i: int, rows: NDArray[np.int64]) -> float:
@@ -206,6 +235,7 @@ class Calibrator:
             base = TokenValues(self._base.kl[rows], self._base.nll[rows])
             return self.stat(TokenValues(values.kl[rows], values.nll[rows]), base)
 
-        ends = bootstrap_crossing(doses, stat, len(self.prompts), self.target, self.seed)
-        low, high = sorted(sign * end for end in ends)
-        return low, high
+        first, last = bootstrap_crossing(doses, stat, len(self.prompts), self.target, self.seed)
+        ends = (min(first, abs(chosen.dose)), max(last, abs(chosen.dose)))
+        signed = sorted(sign * end for end in ends)
+        return tuple(end if 0 < abs(end) < math.inf else None for end in signed)  # type: ignore[return-value]

@@ -17,6 +17,8 @@ PLAIN = (
     "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
 )
 PROBE = "a-system-message"
+TODAY = "26 Jul 2024"  # some templates print the date: a prompt must not change with the day it is run
+NO_CLOCK = "{% macro strftime_now(form) %}" + TODAY + "{% endmacro %}"
 
 
 class Chat:
@@ -49,7 +51,11 @@ class Chat:
             messages.insert(0, {"role": "system", "content": system})
         try:
             text = self.tokenizer.apply_chat_template(
-                messages, chat_template=self.template, tokenize=False, add_generation_prompt=True
+                messages,
+                chat_template=NO_CLOCK + self.template,
+                date_string=TODAY,
+                tokenize=False,
+                add_generation_prompt=True,
             )
         except Exception as error:  # Jinja and the template's own raise_exception share no base class
             raise IsoklError(

@@ -16,6 +16,10 @@ class BaseNll(Metric):
     name: ClassVar[str] = "base_nll"
     window: int = 50
 
+    def __post_init__(self) -> None:
+        if self.window < 1:
+            raise ValueError("window must be at least 1")
+
     @property
     def tokens(self) -> int:
         return self.window
@@ -23,7 +27,12 @@ class BaseNll(Metric):
     def measure(self, session: Session) -> Iterable[Measurement]:
         import numpy as np
 
-        nll = np.nanmean(session.rollout(self.window).nll, axis=-1)
+        nll = np.nanmean(
+            session.rollout(self.window).nll, axis=-1
+        )  # [alpha, prompt]; the first token is always there
         yield Measurement("nll", nll)
-        # Divided by the mean over prompts: a prompt whose own text has an NLL near 0 would give a ratio without bound.
-        yield Measurement("nll_ratio", nll / nll[0].mean())
+        # The ratio of the means, as one number per prompt whose mean it is, so that a bootstrap over prompts is one of
+        # the pair (the linearised ratio: numerator and denominator move together, and at alpha 0 it is 1 exactly).
+        own = nll[0].mean()
+        ratio = nll.mean(axis=1, keepdims=True) / own
+        yield Measurement("nll_ratio", ratio + (nll - ratio * nll[0]) / own)

@@ -16,7 +16,7 @@ class BranchPmass(Metric):
     """Probability of the answer words when the rollout is cut at each fork point and an answer is forced.
 
     pmass = p(first) + p(second); p_true = p(first) / pmass. A fork after the row's end is unscored. pmass_change is
-    the mean over a prompt's scored forks minus the same without steering, paired by prompt.
+    the mean difference to the unsteered model over the forks of a prompt that both reached.
     """
 
     name: ClassVar[str] = "branch_pmass"
@@ -38,7 +38,8 @@ class BranchPmass(Metric):
         with np.errstate(invalid="ignore"):  # unscored forks are NaN and stay so
             log_mass = np.logaddexp(forks.log_mass_first, forks.log_mass_second)
         pmass = np.minimum(np.exp(log_mass), 1.0)
-        mean = np.nanmean(pmass, axis=-1)  # the first fork is always scored
         yield Measurement("pmass", pmass, forks.points, ENDED)
-        yield Measurement("pmass_change", mean - mean[0])
+        yield Measurement(
+            "pmass_change", np.nanmean(pmass - pmass[0], axis=-1)
+        )  # the first fork is always scored
         yield Measurement("p_true", np.exp(forks.log_mass_first - log_mass), forks.points, ENDED)

@@ -16,6 +16,10 @@ class KlTrajectory(Metric):
     name: ClassVar[str] = "kl_trajectory"
     window: int = 128
 
+    def __post_init__(self) -> None:
+        if self.window < 1:
+            raise ValueError("window must be at least 1")
+
     @property
     def tokens(self) -> int:
         return self.window

@@ -13,7 +13,9 @@ from isokl_registry import IsoklError, Loaded, ModelPlugin
 if TYPE_CHECKING:
     import torch
 
+CONFIG_FILES = ("config.json", "generation_config.json")  # the second says where a reply ends
 TOKENIZER_FILES = (
+    "added_tokens.json",
     "tokenizer*",
     "special_tokens_map.json",
     "vocab*",
@@ -60,7 +62,8 @@ class FolderModel(ModelPlugin):
         return folder.resolve().name
 
     def weights(self, folder: Path) -> dict[str, Any]:
-        return {"weights": files_hash([folder / "config.json", *sorted(folder.glob("*.safetensors"))])}
+        configs = [path for name in CONFIG_FILES if (path := folder / name).is_file()]
+        return {"weights": files_hash([*configs, *sorted(folder.glob("*.safetensors"))])}
 
     def load(self, *, device: torch.device, dtype: torch.dtype) -> Loaded:
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -71,13 +74,23 @@ class FolderModel(ModelPlugin):
         folder = check_folder(self.folder())
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
+            model, info = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                attn_implementation="sdpa",
+                output_loading_info=True,
             )
         except Exception as error:  # a third party's files: whatever is wrong with them is one line here
             raise IsoklError(
                 f"model folder {folder} cannot be loaded: {' '.join(str(error).split())[:300]}"
             ) from error
+        if lacking := sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]])):
+            raise IsoklError(
+                f"model folder {folder} lacks {len(lacking)} weight(s), {lacking[0]} among them: "
+                "transformers would fill them with random numbers; save the whole model"
+            )
         return Loaded(model.eval().to(device), tokenizer)
 
 
