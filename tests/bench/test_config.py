@@ -99,7 +99,7 @@ def test_seed_changes_the_split_and_nothing_else_does():
         ({"layers": "9"}, "layer 9 is out of range: the model has blocks 0 to 5"),
         ({"holdout_prompts": 0}, "the holdout prompt set is empty"),
         ({"fit_prompts": 500}, "may not overlap"),
-        ({"target": -1.0}, "target -1 is not positive"),
+        ({"target": -1.0}, "target -1 is not a positive number"),
         ({"window": 0}, "window 0 is too short"),
         ({"alphas": (-1.0,)}, "alphas must be 0 or more"),
         ({"chat_template": "/no/such.jinja"}, "give 'plain' or a Jinja file"),

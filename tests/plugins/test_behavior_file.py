@@ -61,6 +61,13 @@ def test_reads_what_was_written(tmp_path, registry):
         ('positive = [" yes"]', 'positive = " yes"', "line 9, answer.positive: must be a list"),
         ("{prompt} Answer", "Answer", "line 2, question: must be a text with {prompt} in it"),
         ("prompts = [", "prompts = [[", "is not valid TOML"),
+        (
+            'answer = "negative"',
+            'anwser = "negative"',
+            "line 5, prompts[1]: unknown field 'anwser': did you mean 'answer'?",
+        ),
+        ('prefill = "Answer:"', 'prefil = "Answer:"', "line 8, answer: unknown field 'prefil'"),
+        ('"Shall we go?",', '"",', "line 3, prompts[0]: must be a text"),
     ],
 )
 def test_mistakes_name_file_line_and_field(tmp_path, registry, old, new, message):

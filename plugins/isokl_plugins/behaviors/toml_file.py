@@ -61,8 +61,7 @@ class _File:
 
     def prompt_set(self) -> PromptSet:
         for key in self.data:
-            if key not in KEYS:
-                raise self.error(key, unknown("field", key, KEYS), key)
+            self.check_keys(key, {key: None}, KEYS, "")
         return PromptSet(self.personas(), self.prompts(), self.answer())
 
     def personas(self) -> tuple[tuple[str, str], ...]:
@@ -71,10 +70,12 @@ class _File:
         for index, pair in enumerate(pairs):
             field = f"personas[{index}]"
             sides = [pair.get(side) if isinstance(pair, dict) else None for side in ("positive", "negative")]
+            if isinstance(pair, dict):
+                self.check_keys(field, pair, ("positive", "negative"), "personas")
             if not all(isinstance(side, str) and side.strip() for side in sides):
-                raise self.error(field, "needs two texts, positive and negative", "[[personas]]", index)
+                raise self.error(field, "needs two texts, positive and negative", "personas", index)
             if sides[0] == sides[1]:
-                raise self.error(field, "positive and negative are the same text", "[[personas]]", index)
+                raise self.error(field, "positive and negative are the same text", "personas", index)
             found.append((str(sides[0]), str(sides[1])))
         return tuple(found)
 
@@ -86,36 +87,44 @@ class _File:
         found = []
         for index, item in enumerate(self.required("prompts", list, "a list of texts")):
             entry = {"text": item} if isinstance(item, str) else item
-            field, at = f"prompts[{index}]", str(item if isinstance(item, str) else index)
+            field = f"prompts[{index}]"
             text = entry.get("text") if isinstance(entry, dict) else None
             if not isinstance(text, str) or not text.strip():
-                raise self.error(field, 'must be a text or { text = "…", answer = "negative" }', at)
+                raise self.error(
+                    field, 'must be a text or { text = "…", answer = "negative" }', "\0", 0, "prompts"
+                )
+            self.check_keys(field, entry, ("text", "answer"), "prompts")
             side = entry.get("answer", "positive")
             if side not in ("positive", "negative"):
-                raise self.error(f"{field}.answer", f"is {side!r}: write positive or negative", text)
+                raise self.error(
+                    f"{field}.answer", f"is {side!r}: write positive or negative", text, 0, "prompts"
+                )
             key = " ".join(text.casefold().split())
             if key in seen:
-                raise self.error(field, f"repeats prompts[{seen[key]}]: every prompt must differ", text, -1)
+                raise self.error(
+                    field, f"repeats prompts[{seen[key]}]: every prompt must differ", text, 1, "prompts"
+                )
             seen[key] = index
             found.append(Prompt(form.replace(PLACE, text), side == "positive"))
         return tuple(found)
 
     def answer(self) -> Answer:
         table = self.required("answer", dict, "an [answer] table with prefill, positive and negative")
+        self.check_keys("answer", table, ("prefill", "positive", "negative"), "answer")
         prefill = table.get("prefill")
         if not isinstance(prefill, str) or not prefill:
             raise self.error(
-                "answer.prefill", "must be the text that comes before the answer word", "prefill"
+                "answer.prefill", "must be the text that comes before the answer word", "prefill", 0, "answer"
             )
         words: list[tuple[str, ...]] = []
         for side in ("positive", "negative"):
             value = table.get(side)
             if not isinstance(value, list) or not value or not all(isinstance(w, str) and w for w in value):
-                raise self.error(f"answer.{side}", "must be a list of answer words", side)
+                raise self.error(f"answer.{side}", "must be a list of answer words", side, 0, "answer")
             words.append(tuple(value))
         if both := set(words[0]) & set(words[1]):
             raise self.error(
-                "answer.negative", f"shares {sorted(both)[0]!r} with answer.positive", "negative"
+                "answer.negative", f"shares {sorted(both)[0]!r} with answer.positive", "negative", 0, "answer"
             )
         return Answer(prefill, *words)
 
@@ -125,12 +134,22 @@ class _File:
             raise self.error(key, f"is missing or empty: write {what}", key)
         return value
 
-    def error(self, field: str, problem: str, at: str, nth: int = 0) -> IsoklError:
-        """An error at the nth line that holds `at` (as a key first, else as text; the last line when absent)."""
-        lines = self.text.splitlines()
-        key = re.compile(rf"\s*(\[+\s*)?{re.escape(at)}\s*(\]+|=)")
-        hits = [n for n, line in enumerate(lines, 1) if key.match(line)] or [
-            n for n, line in enumerate(lines, 1) if at in line
-        ]
-        line = (hits[nth] if nth < len(hits) else hits[-1]) if hits else len(lines)
+    def error(self, field: str, problem: str, at: str, nth: int = 0, within: str = "") -> IsoklError:
+        """An error at the nth line that holds `at`, as a key or else as text, looking from the line of the key or table
+        `within` on; where there is none, at that line."""
+        lines = list(enumerate(self.text.splitlines(), 1))
+        start = next((n for n, line in lines if _key(within).match(line)), 1) if within else 1
+        rest = [(n, line) for n, line in lines if n >= start]
+        hits = [n for n, line in rest if _key(at).match(line)] or [n for n, line in rest if at in line]
+        line = hits[min(nth, len(hits) - 1)] if hits else start if within else len(lines)
         return IsoklError(f"{self.path}, line {line}, {field}: {problem}")
+
+    def check_keys(self, field: str, table: dict[str, Any], known: tuple[str, ...], within: str) -> None:
+        for key in table:
+            if key not in known:
+                raise self.error(field, unknown("field", key, known), key, 0, within)
+
+
+def _key(name: str) -> re.Pattern[str]:
+    """A line that assigns `name`, or opens the table `name`."""
+    return re.compile(rf"\s*(\[+\s*)?{re.escape(name)}\s*(\]+|=)")
