@@ -49,7 +49,7 @@ def test_calibration_is_on_target_by_the_oracle(whole, tiny):
     if found["outcome"] == "converged":
         assert abs(value - 1.0) <= 0.05
     assert len(found["evaluations"]) >= 8
-    assert {e["round"] for e in found["evaluations"]} == set(range(1, found["rounds"] + 1))
+    assert {e["round"] for e in found["evaluations"]} == set(range(1, found["rounds"] + 2))  # the last is for the interval
 
 
 def test_both_signs_are_calibrated_and_measured(whole):
@@ -83,8 +83,11 @@ def test_metrics_mean_what_they_say(whole):
     assert logit[2].mean() > 0  # towards the positive persona
     assert record.array("target_logit", "log_ratio", sign=-1)[2].mean() < logit[2].mean()
     ratio = record.array("base_nll", "nll_ratio")[..., 0]
-    assert ratio[0].mean() == pytest.approx(1)
+    assert ratio[0] == pytest.approx(np.ones(32))
+    nll = record.array("base_nll", "nll")[..., 0]
+    assert ratio.mean(1) == pytest.approx(nll.mean(1) / nll[0].mean())
     assert ratio[4].mean() > ratio[2].mean()
+    assert record.array("target_logit", "final_log_ratio")[2].mean() > 0
     flips = record.array("target_logit", "answer_flip")
     both = record.array("target_logit", "flip_to_positive") + record.array("target_logit", "flip_to_negative")
     assert (flips == both).all()
@@ -156,12 +159,12 @@ def test_force_makes_a_new_attempt_and_keeps_the_old(tmp_path, small):
 
 def test_a_later_metric_or_alpha_needs_no_new_calibration(tmp_path, small, monkeypatch):
     db = tmp_path / "isokl.db"
-    first = isokl_bench.run("tiny-qwen", "pca", db=db, **small | {"metrics": ("target_logit",)})
+    first = isokl_bench.run("tiny-qwen", "pca", db=db, **small | {"metrics": ("target_logit[window=5]",)})
     monkeypatch.setattr(runner, "Calibrator", None)  # calling it would raise
     more = isokl_bench.run("tiny-qwen", "pca", db=db, **small | {"alphas": (0.0, 1.0, 2.0)})
     assert more.attempt == first.attempt
     assert not more.cached
-    assert set(more.measurements.query("metric == 'target_logit'")["alpha"]) == {0, 1, 2}
+    assert set(more.measurements.query("metric == 'target_logit[window=5]'")["alpha"]) == {0, 1, 2}
     assert more.array("base_nll[window=6]", "nll").shape == (3, 4, 1)
     assert isokl_bench.run("tiny-qwen", "pca", db=db, **small | {"alphas": (0.0, 1.0, 2.0)}).cached
 
@@ -228,6 +231,46 @@ def test_a_method_of_nan_is_named_with_layer_and_dose(tmp_path, small, registry,
         row = store.rows("select state, error from attempts")[0]
     assert row["state"] == "failed"
     assert "NaN" in row["error"]
+
+
+@dataclass(frozen=True)
+class Late(Nan):
+    """Adds a direction, but overflows above a limit."""
+
+    name: ClassVar[str] = "late"
+    limit: float = 1.0
+
+    def edit(self, output, dose, input, state):
+        v = state["v"] / state["v"].norm()
+        return output + dose.where(dose <= self.limit, dose * float("nan")) * v
+
+
+def test_an_alpha_of_nan_is_named_and_the_others_are_measured(tmp_path, small, registry, monkeypatch):
+    db = tmp_path / "isokl.db"
+    coefficient = isokl_bench.run("tiny-qwen", "mean_diff", db=db, **small).coefficient
+    entry = type(registry.get("method", "pca"))("method", "late", Late, None)
+    monkeypatch.setitem(registry.entries["method"], "late", entry)
+    spec = f"late[limit={3 * coefficient:.1f}]"
+    with pytest.raises(IsoklError, match=r"gives NaN or infinity after block 3 at dose .*Everything else is stored"):
+        isokl_bench.run("tiny-qwen", spec, db=db, **small | {"alphas": (0.0, 1.0, 4.0)})
+    again = isokl_bench.run("tiny-qwen", spec, db=db, **small | {"alphas": (0.0, 1.0)})
+    assert again.cached
+    assert set(again.measurements["alpha"]) == {0, 1}
+
+
+def test_a_full_disk_in_a_metric_leaves_the_run_to_be_taken_up(tmp_path, small, monkeypatch):
+    db = tmp_path / "isokl.db"
+
+    def full(self, *args):
+        raise StoreError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.Runner, "_measure_one", full)
+        with pytest.raises(StoreError):
+            isokl_bench.run("tiny-qwen", "pca", db=db, **small)
+    with Store(db, read_only=True) as store:
+        assert store.rows("select state from attempts") == [{"state": "running"}]
+    assert isokl_bench.run("tiny-qwen", "pca", db=db, **small).attempt == 1
 
 
 def test_constant_contrast_is_named(tmp_path, small):
