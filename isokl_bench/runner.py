@@ -202,6 +202,10 @@ class Runner:
         wanted = sorted({0.0}.union(traces, *missing.values()))
         window = max([1, *(metric.tokens for metric in missing)])
         session = self._session(coefficient, wanted, window)
+        self.say(
+            "phase",
+            f"generating {window} tokens from {len(session.prompts)} prompts at alpha {alpha_list(wanted)}",
+        )
         broken = session.broken()
         if broken:  # measure what can be measured, and say what cannot
             session = self._session(coefficient, [alpha for alpha in wanted if alpha not in broken], window)

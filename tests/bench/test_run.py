@@ -49,7 +49,9 @@ def test_calibration_is_on_target_by_the_oracle(whole, tiny):
     if found["outcome"] == "converged":
         assert abs(value - 1.0) <= 0.05
     assert len(found["evaluations"]) >= 8
-    assert {e["round"] for e in found["evaluations"]} == set(range(1, found["rounds"] + 2))  # the last is for the interval
+    assert {e["round"] for e in found["evaluations"]} == set(
+        range(1, found["rounds"] + 2)
+    )  # the last is for the interval
 
 
 def test_both_signs_are_calibrated_and_measured(whole):
@@ -251,7 +253,9 @@ def test_an_alpha_of_nan_is_named_and_the_others_are_measured(tmp_path, small, r
     entry = type(registry.get("method", "pca"))("method", "late", Late, None)
     monkeypatch.setitem(registry.entries["method"], "late", entry)
     spec = f"late[limit={3 * coefficient:.1f}]"
-    with pytest.raises(IsoklError, match=r"gives NaN or infinity after block 3 at dose .*Everything else is stored"):
+    with pytest.raises(
+        IsoklError, match=r"gives NaN or infinity after block 3 at dose .*Everything else is stored"
+    ):
         isokl_bench.run("tiny-qwen", spec, db=db, **small | {"alphas": (0.0, 1.0, 4.0)})
     again = isokl_bench.run("tiny-qwen", spec, db=db, **small | {"alphas": (0.0, 1.0)})
     assert again.cached

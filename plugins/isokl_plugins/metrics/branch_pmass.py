@@ -16,7 +16,8 @@ class BranchPmass(Metric):
     """Probability of the answer words when the rollout is cut at each fork point and an answer is forced.
 
     pmass = p(first) + p(second); p_true = p(first) / pmass. A fork after the row's end is unscored. pmass_change is
-    the mean difference to the unsteered model over the forks of a prompt that both reached.
+    the mean over a prompt's scored forks minus the same without steering, paired by prompt: a steered reply that does
+    not stop where the unsteered one did is judged on all its forks.
     """
 
     name: ClassVar[str] = "branch_pmass"
@@ -39,7 +40,6 @@ class BranchPmass(Metric):
             log_mass = np.logaddexp(forks.log_mass_first, forks.log_mass_second)
         pmass = np.minimum(np.exp(log_mass), 1.0)
         yield Measurement("pmass", pmass, forks.points, ENDED)
-        yield Measurement(
-            "pmass_change", np.nanmean(pmass - pmass[0], axis=-1)
-        )  # the first fork is always scored
+        mean = np.nanmean(pmass, axis=-1)  # over what each rollout reached; the first fork is always scored
+        yield Measurement("pmass_change", mean - mean[0])
         yield Measurement("p_true", np.exp(forks.log_mass_first - log_mass), forks.points, ENDED)
