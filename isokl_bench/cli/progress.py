@@ -51,19 +51,18 @@ def _live() -> Iterator[Listener]:
     console = Console(stderr=True, highlight=False)
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
     )
-    with Progress(
-        *columns, TextColumn("left"), TimeRemainingColumn(), console=console, transient=True
-    ) as progress:
-        task = progress.add_task("starting", total=1.0)
+    # A run has few, long phases: its speed is that of the whole time, not of the last seconds.
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=3600) as progress:
+        task = progress.add_task("", total=1.0)
 
         def listen(event: Event) -> None:
             progress.update(task, completed=event.progress)
             if event.kind == "phase":
-                progress.update(task, description=event.text)
                 progress.console.print(event.text, style="bold", markup=False)
             else:
                 progress.console.print(
