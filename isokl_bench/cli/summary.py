@@ -11,7 +11,7 @@ from isokl_bench.record import Record
 
 COLUMNS = (
     ("target_logit", "target_logit", "Δ target logit", "{:+.2f}"),
-    ("target_logit", "final_log_ratio", "Δ final log-ratio", "{:+.2f}"),
+    ("target_logit", "final_log_ratio", "Δ final log-ratio", "{:+.1f}"),
     ("target_logit", "answer_flip", "flips", "{:.0%}"),
     ("base_nll", "nll_ratio", "NLL ratio", "{:.2f}"),
     ("branch_pmass", "pmass_change", "Δ pmass", "{:+.2f}"),
@@ -88,11 +88,13 @@ def _table(record: Record, sign: int) -> Any:
         if s["sign"] == sign and s["position"] is None
     }
     columns = [column for column in COLUMNS if any(key[:2] == column[:2] for key in rows)]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("alpha", justify="right")
     for _, _, title, _ in columns:
         table.add_column(title, justify="right")
-    for alpha in sorted({key[2] for key in rows if key[0] != "validation"}):
+    for alpha in sorted(
+        {key[2] for key in rows if key[0] != "validation" and key[2] > 0}
+    ):  # at 0 nothing changes
         cells = [_cell(rows.get((metric, quantity, alpha)), form) for metric, quantity, _, form in columns]
         table.add_row(f"{alpha:g}", *cells)
     return table
@@ -101,5 +103,5 @@ def _table(record: Record, sign: int) -> Any:
 def _cell(summary: dict[str, Any] | None, form: str) -> str:
     if summary is None or summary["mean"] is None:
         return NO_VALUE
-    mean, low, high = (form.format(summary[key]) for key in ("mean", "low", "high"))
-    return f"{mean} [dim]\\[{low}, {high}][/]"
+    low, high = (form.replace("+", "").format(summary[key]) for key in ("low", "high"))
+    return f"{form.format(summary['mean'])}\n[dim]\\[{low}, {high}][/]"

@@ -21,17 +21,18 @@ def explain_nonfinite(
     def watch(layer: int) -> Any:
         def hook(module: Any, args: Any, output: Any) -> None:
             hidden = output[0] if isinstance(output, tuple) else output
-            if not hidden.isfinite().all():
+            if not hidden[real].isfinite().all():
                 broken.append(layer)
 
         return hook
 
-    ids, mask = lm.pad_rows(prompts[:1])
+    ids, mask = lm.pad_rows(prompts)
+    real = mask.bool()
     handles = []
     with attached(lm, steering) as edits:  # the edits' hooks come first, so these see the steered output
         handles = [block.register_forward_hook(watch(layer)) for layer, block in enumerate(lm.blocks)]
         try:
-            edits.set_doses(torch.full((1,), dose, device=lm.device))
+            edits.set_doses(torch.full((len(prompts),), dose, device=lm.device))
             lm.forward(ids, mask)
         finally:
             for handle in handles:
