@@ -87,8 +87,13 @@ class Runner:
     def phase(self, name: str, text: str) -> Iterator[Phase]:
         """A phase whose rows are stored in one transaction when its block ends well."""
         self.say("phase", text, phase=name)
-        with self.attempt.phase(name) as phase:
-            yield phase
+        try:
+            with self.attempt.phase(name) as phase:
+                yield phase
+        except StoreError:
+            if name not in self.attempt.phases():
+                raise
+            self.say("note", "another process has stored this meanwhile")
         self.done[name] = phase.data
         self.left -= weight([name])
 

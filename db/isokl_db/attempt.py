@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from isokl_db.connection import Database
 from isokl_db.errors import StoreError
-from isokl_db.insert import insert_calibration, insert_rows
+from isokl_db.insert import insert_calibration, insert_rows, replace_scores
 from isokl_db.rows import Calibration, Measurement, Summary, Trace
 from isokl_db.schema import attempts, phases, steerings
 
@@ -83,9 +83,11 @@ class Attempt:
     ) -> None:
         """Store a finished phase and all it produced in one transaction.
 
-        `data` is whatever a resumed run needs, as JSON. `steering` replaces the one of an earlier phase. Raises StoreError where the phase is stored already
-        or the attempt takes no phases (see the class); then, and after any other error, nothing of the phase
-        is stored.
+        `data` is whatever a resumed run needs, as JSON. `steering` replaces the one of an earlier phase, and
+        the numbers of a metric at one sign and alpha replace earlier ones (of an older version of it).
+
+        Raises StoreError where the phase is stored already or the attempt takes no phases (see the class);
+        then, and after any other error, nothing of the phase is stored.
         """
         with self._database.writing() as connection:
             self._check_may_store(connection, name)
@@ -97,6 +99,7 @@ class Attempt:
                 connection.execute(insert(steerings).values(row))
             for calibration in calibrations:
                 insert_calibration(connection, calibration, self.id)
+            replace_scores(connection, self.id, [*measurements, *summaries])
             insert_rows(connection, measurements, attempt_id=self.id)
             insert_rows(connection, summaries, attempt_id=self.id)
             insert_rows(connection, traces, attempt_id=self.id)

@@ -5,7 +5,7 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert
+from sqlalchemy import Connection, Table, delete, insert
 
 from isokl_db import schema
 from isokl_db.rows import Calibration, Evaluation, Measurement, Summary, Trace
@@ -24,6 +24,14 @@ def insert_rows(
     """Insert rows of one kind, each with the key of its parent (`attempt_id=` or `calibration_id=`)."""
     if rows:
         connection.execute(insert(TABLES[type(rows[0])]), [parent | values for values in _plain(rows)])
+
+
+def replace_scores(connection: Connection, attempt_id: int, rows: Sequence[Measurement | Summary]) -> None:
+    """Delete what an attempt has of each metric, sign and alpha among `rows`, which come in its place."""
+    for metric, sign, alpha in sorted({(row.metric, row.sign, row.alpha) for row in rows}):
+        for table in (schema.measurements, schema.summaries):
+            same = (table.c.metric == metric) & (table.c.sign == sign) & (table.c.alpha == alpha)
+            connection.execute(delete(table).where((table.c.attempt_id == attempt_id) & same))
 
 
 def insert_calibration(connection: Connection, calibration: Calibration, attempt_id: int) -> None:

@@ -171,6 +171,35 @@ def test_a_later_metric_or_alpha_needs_no_new_calibration(tmp_path, small, monke
     assert isokl_bench.run("tiny-qwen", "pca", db=db, **small | {"alphas": (0.0, 1.0, 2.0)}).cached
 
 
+def test_a_new_version_of_a_metric_replaces_its_numbers(tmp_path, small, registry, monkeypatch):
+    db = tmp_path / "isokl.db"
+    before = isokl_bench.run("tiny-qwen", "pca", db=db, **small)
+    monkeypatch.setattr(registry.get("metric", "base_nll").component, "version", 2)
+    after = isokl_bench.run("tiny-qwen", "pca", db=db, **small)
+    assert not after.cached
+    assert after.attempt == before.attempt
+    assert len(after.measurements) == len(before.measurements)
+    assert (after.array("base_nll[window=6]", "nll") == before.array("base_nll[window=6]", "nll")).all()
+
+
+def test_two_processes_that_measure_the_same_both_end_well(tmp_path, small, monkeypatch):
+    db = tmp_path / "isokl.db"
+    isokl_bench.run("tiny-qwen", "pca", db=db, **small | {"metrics": ("target_logit[window=5]",)})
+    measure = runner.Runner._measure_one
+
+    def overtaken(self, *args):
+        with monkeypatch.context() as patch:
+            patch.setattr(runner.Runner, "_measure_one", measure)
+            isokl_bench.run("tiny-qwen", "pca", db=db, **small)
+        measure(self, *args)
+
+    monkeypatch.setattr(runner.Runner, "_measure_one", overtaken)
+    notes = []
+    record = isokl_bench.run("tiny-qwen", "pca", db=db, listen=lambda e: notes.append(e.text), **small)
+    assert "another process has stored this meanwhile" in notes
+    assert record.array("base_nll[window=6]", "nll").shape == (2, 4, 1)
+
+
 @dataclass(frozen=True)
 class Broken(Metric):
     """Raises, or returns nonsense."""
