@@ -84,7 +84,7 @@ class Attempt:
         """Store a finished phase and all it produced in one transaction.
 
         `data` is whatever a resumed run needs, as JSON. `steering` replaces the one of an earlier phase, and
-        the numbers of a metric at one sign and alpha replace earlier ones (of an older version of it).
+        the numbers of a metric's quantity at one sign and alpha replace earlier ones (of an older version of it).
 
         Raises StoreError where the phase is stored already or the attempt takes no phases (see the class);
         then, and after any other error, nothing of the phase is stored.

@@ -27,10 +27,11 @@ def insert_rows(
 
 
 def replace_scores(connection: Connection, attempt_id: int, rows: Sequence[Measurement | Summary]) -> None:
-    """Delete what an attempt has of each metric, sign and alpha among `rows`, which come in its place."""
-    for metric, sign, alpha in sorted({(row.metric, row.sign, row.alpha) for row in rows}):
+    """Delete what an attempt has of each quantity, sign and alpha among `rows`, which come in its place."""
+    for metric, quantity, sign, alpha in sorted({(r.metric, r.quantity, r.sign, r.alpha) for r in rows}):
         for table in (schema.measurements, schema.summaries):
-            same = (table.c.metric == metric) & (table.c.sign == sign) & (table.c.alpha == alpha)
+            same = (table.c.metric == metric) & (table.c.quantity == quantity)
+            same &= (table.c.sign == sign) & (table.c.alpha == alpha)
             connection.execute(delete(table).where((table.c.attempt_id == attempt_id) & same))
 
 
