@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from isokl_bench.phases import (
 )
 from isokl_bench.rows import calibration_row, measurement_rows
 from isokl_bench.session import MeasureSession
-from isokl_bench.statistics import bootstrap_stat
+from isokl_bench.statistics import bootstrap_stat, bounds
 from isokl_db import Attempt, Phase, StoreError
 from isokl_db import rows as stored
 from isokl_registry import Contrast, IsoklError, Metric, Registry, Site, TokenValues
@@ -62,6 +63,7 @@ class Runner:
         self.total = self.left = weight(phase_names(self.plan, self.done))
         self.say("phase", f"loading {self.plan.identity['model']}")
         self.lm = load_model(self.plan)
+        self.lm.notify = partial(self.say, "note")
         for note in self.lm.notes:
             self.say("note", note)
         self.answer = AnswerTokens.of(self.plan.prompts.answer, self.lm)
@@ -167,14 +169,12 @@ class Runner:
         with self.phase(name, f"validating on {len(splits.holdout)} holdout prompts") as phase:
             for quantity, (prompts, sampler) in cases.items():
                 ids = [self.lm.chat.ids(prompt.text) for prompt in prompts]
-                found = rollout(
-                    self.lm, ids, self.steering, [0.0, coefficient], self.plan.config.window, sampler=sampler
-                )
-                if not found.finite[1]:
+                doses = [coefficient, 0.0] if self.plan.stat.needs_base else [coefficient]
+                found = rollout(self.lm, ids, self.steering, doses, self.plan.config.window, sampler=sampler)
+                if not found.finite[0]:
                     raise IsoklError(explain_nonfinite(self.lm, ids, self.steering, coefficient))
-                stat = self._stat_of(found.values(0), found.values(1))
-                every = np.arange(len(ids))
-                low, high = bootstrap_stat(stat, len(ids), seed)
+                stat = self._stat_of(found.values(0), found.values(len(doses) - 1))
+                low, high = bounds(bootstrap_stat(stat, len(ids), seed))
                 phase.summaries.append(
                     stored.Summary(
                         sign=1 if sign > 0 else -1,
@@ -182,15 +182,15 @@ class Runner:
                         quantity=quantity,
                         alpha=1.0,
                         n=len(ids),
-                        mean=stat(every),
+                        mean=float(stat(np.arange(len(ids)))),
                         low=low,
                         high=high,
                     )
                 )
         self.say("note", ", ".join(f"{s.quantity} {s.mean:.3f}" for s in phase.summaries))
 
-    def _stat_of(self, base: TokenValues, steered: TokenValues) -> Callable[[NDArray[np.int64]], float]:
-        def stat(rows: NDArray[np.int64]) -> float:
+    def _stat_of(self, steered: TokenValues, base: TokenValues) -> Callable[[NDArray[np.int64]], Any]:
+        def stat(rows: NDArray[np.int64]) -> Any:
             parts = (TokenValues(values.kl[rows], values.nll[rows]) for values in (steered, base))
             return self.plan.stat(*parts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,38 +57,39 @@ def bootstrap_means(values: Array, seed: int = 0) -> list[Interval | None]:
     return found
 
 
-def bootstrap_stat(stat: Callable[[NDArray[np.int64]], float], n: int, seed: int) -> tuple[float, float]:
-    """Interval of any number of a set of n prompts. stat(prompts): the number on the resampled prompts."""
-    return bounds(np.array([stat(chosen) for chosen in resamples(n, seed, 1000)]))
+def bootstrap_stat(stat: Callable[[NDArray[np.int64]], Array], n: int, seed: int) -> Array:
+    """Any number of a set of n prompts on resampled sets of them, [1000]. stat(prompts [k, n]): the numbers [k]."""
+    return np.concatenate([stat(chosen) for chosen in np.split(resamples(n, seed, 1000), 20)])
 
 
-def crossing(doses: Sequence[float], values: Sequence[float], target: float) -> float:
-    """The dose at which `values` first passes `target`: interpolated on (log dose, log value), on the value itself
-    where one is not positive.
+def crossing(doses: Sequence[float], values: NDArray[np.float64], target: float) -> Array:
+    """The doses at which the columns of `values` [dose, ...] first pass `target`: interpolated on (log dose, log value),
+    on the value itself where one is not positive.
 
     doses: ascending, positive. Where the values never pass it, infinity; where they start above it, 0."""
-    for i, value in enumerate(values):
-        if value > target:
-            if i == 0:
-                return 0.0
-            x0, x1 = np.log(doses[i - 1]), np.log(doses[i])
-            y0, y1, y = values[i - 1], value, target
-            if min(y0, y) > 0 and y1 < np.inf:
-                y0, y1, y = np.log([y0, y1, y])
-            share = (y - y0) / (y1 - y0) if y1 > y0 else 0.0
-            return float(np.exp(x0 + share * (x1 - x0)))
-    return float("inf")
+    above = values > target
+    after = above.argmax(0)
+    first = np.maximum(after, 1)
+    x0, x1 = np.log(doses)[first - 1], np.log(doses)[first]
+    y0, y1 = (np.take_along_axis(values, index[None], 0)[0] for index in (first - 1, first))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = (np.minimum(y0, target) > 0) & (y1 < np.inf)
+        y0, y1, y = (np.where(logs, np.log(value), value) for value in (y0, y1, np.float64(target)))
+        share = np.where(y1 > y0, (y - y0) / (y1 - y0), 0.0)
+    found = np.exp(x0 + share * (x1 - x0))
+    return np.where(above.any(0), np.where(after == 0, 0.0, found), np.inf)
 
 
 def bootstrap_crossing(
-    doses: Sequence[float], stat: Callable[[int, NDArray[np.int64]], float], n: int, target: float, seed: int
+    doses: Sequence[float],
+    stat: Callable[[int, NDArray[np.int64]], Array],
+    n: int,
+    target: float,
+    seed: int,
 ) -> tuple[float, float]:
     """Interval of the calibrated dose: resample prompts, recompute the stat at each dose, find the crossing again.
     An end of 0 or infinity lies beyond the doses.
 
-    stat(i, prompts): the stat of dose i on the resampled prompts."""
-
-    def root(chosen: NDArray[np.int64]) -> float:
-        return crossing(doses, [stat(i, chosen) for i in range(len(doses))], target)
-
-    return bootstrap_stat(root, n, seed)
+    stat(i, prompts [k, n]): the stat of dose i on the resampled prompts, [k]."""
+    values = [bootstrap_stat(partial(stat, i), n, seed) for i in range(len(doses))]
+    return bounds(crossing(doses, np.stack(values), target))

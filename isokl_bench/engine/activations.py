@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from isokl_bench.engine.lm import LanguageModel
+from isokl_bench.engine.packing import in_batches
 from isokl_registry import IsoklError, Site
 
 
@@ -28,9 +29,7 @@ def record(lm: LanguageModel, rows: Sequence[Sequence[int]], sites: Sequence[Sit
 
     handles = [lm.module(site).register_forward_hook(keep(site)) for site in sites]
     try:
-        size = lm.max_rows(max(map(len, rows)))
-        for start in range(0, len(rows), size):
-            lm.forward(*lm.pad_rows(rows[start : start + size]))
+        in_batches(lm, rows, lm.max_rows(max(map(len, rows))), lambda some: lm.forward(*lm.pad_rows(some)))
     finally:
         for handle in handles:
             handle.remove()

@@ -11,17 +11,21 @@ from numpy.typing import NDArray
 
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.rollout import Rollout, rollout
+from isokl_bench.engine.rollout import Rollout, rollout, teacher_forced
 from isokl_bench.engine.steering import Steering
 from isokl_bench.statistics import bootstrap_crossing, crossing
 from isokl_registry import IsoklError, Stat, TokenValues
 
 SMALLEST, LARGEST = 1e-4, 1e6  # |dose| tried where a method's range has no end of its own
-PROBE = 2.0  # ratio of neighbouring doses in the first, cheap look
-PROBE_PROMPTS, PROBE_TOKENS = 4, 4
-DOSES = 8  # per round
+PROBE = 10.0  # ratio of neighbouring doses in the first, cheap look
+PROBE_PROMPTS, PROBE_TOKENS = 4, 12
+DOSES, REACH = (
+    8,
+    2.2,
+)  # doses of a round, and how far the first ones lie to either side of where the root is thought
 STRONG = 2.0  # a dose whose stat exceeds this × target (and the tolerance) is too strong to look at further
-SPREAD = (0.7, 0.8, 0.9, 1.1, 1.25, 1.5)  # × the coefficient: doses run in full for its interval
+WIDEN = 1.5  # how far beyond the doses tried one more lies, where an interval may end there
+NEAR = 2.0  # the coefficient's interval is read from doses within this factor of it
 ROUNDS = 6
 NARROW = 1e-3  # relative width of a bracket in which a stat that still steps over the target is said to jump
 
@@ -79,74 +83,93 @@ class Calibrator:
     tolerance: float
     seed: int
     report: Report = lambda evaluations: None
-    _tried: list[tuple[Evaluation, TokenValues]] = field(default_factory=list)
+    _tried: list[_Tried] = field(default_factory=list)
 
     def run(self, sign: int) -> Calibration:
         """Search among doses of one sign. Raises IsoklError when no dose at all gives finite logits."""
         self._tried.clear()
         self._ceiling = STRONG * self.target + self.tolerance
-        self._base = rollout(self.lm, self.prompts, self.steering, [0.0], self.window).values(0)
+        self._base = self._base_values()
         low, high = self._range()
-        doses = self._probe(sign, low, high)
+        doses, full = self._first(sign, low, high), []
         for number in range(1, ROUNDS + 1):
-            self._evaluate(number, sign, doses)
+            self._evaluate(number, sign, doses, full=full)
             if self._best() is not None:
                 break
-            doses = self._next(low, high)
+            doses, full = self._next(low, high)
             if not doses:
                 break
         return self._conclude(sign)
+
+    def _base_values(self) -> TokenValues:
+        if self.stat.needs_base:
+            return rollout(self.lm, self.prompts, self.steering, [0.0], self.window).values(0)
+        nothing = np.full((len(self.prompts), self.window), np.nan)
+        return TokenValues(nothing, nothing)
 
     def _range(self) -> tuple[float, float]:
         low, high = self.steering.method.dose_range
         return max(low, SMALLEST), min(high, LARGEST)
 
-    def _probe(self, sign: int, low: float, high: float) -> list[float]:
-        """A wide grid on a few tokens of a few prompts finds the order of magnitude; returns the first real grid."""
+    def _first(self, sign: int, low: float, high: float) -> list[float]:
+        """Doses around the order of magnitude that one forward pass finds: a wide grid of doses, on what a few prompts
+        themselves would be followed by."""
         count = math.ceil(math.log(high / low, PROBE)) + 1
         grid = np.geomspace(low, high, max(count, 2)).tolist()
         prompts = self.prompts[:PROBE_PROMPTS]
-        base = TokenValues(
-            self._base.kl[:PROBE_PROMPTS, :PROBE_TOKENS], self._base.nll[:PROBE_PROMPTS, :PROBE_TOKENS]
-        )
-        found = rollout(self.lm, prompts, self.steering, [sign * d for d in grid], PROBE_TOKENS)
-        if not found.finite.any():
+        found, base = teacher_forced(self.lm, prompts, self.steering, [sign * d for d in grid], PROBE_TOKENS)
+        values = np.array([self.stat(values, base) for values in found])
+        if not np.isfinite(values).any():
             raise IsoklError(explain_nonfinite(self.lm, prompts, self.steering, sign * grid[0]))
-        values = [self.stat(found.values(i), base) if found.finite[i] else math.inf for i in range(len(grid))]
         root = float(np.clip(crossing(grid, values, self.target), low, high))
-        return np.clip(np.geomspace(root / 2, root * 2, DOSES), low, high).tolist()  # type: ignore[no-any-return]
+        return np.clip(np.geomspace(root / REACH, root * REACH, DOSES), low, high).tolist()  # type: ignore[no-any-return]
 
-    def _evaluate(self, number: int, sign: int, doses: Sequence[float], *, drop: bool = True) -> None:
-        known = {abs(e.dose) for e, _ in self._tried if drop or e.complete}
-        doses = sorted(set(doses) - known)
+    def _evaluate(
+        self, number: int, sign: int, doses: Sequence[float], *, full: Sequence[float] = ()
+    ) -> None:
+        """Roll new doses out, and those in `full` to their end, however strong they are."""
+        known = {abs(tried.evaluation.dose) for tried in self._tried}
+        doses = sorted((set(doses) - known) | set(full))
+        if not doses:
+            return
+        ends = [dose in full for dose in doses]
         found = rollout(
             self.lm,
             self.prompts,
             self.steering,
             [sign * d for d in doses],
             self.window,
-            too_strong=(lambda partial: self.stat(partial, self._base) > self._ceiling) if drop else None,
+            too_strong=lambda dose, partial: (
+                not ends[dose] and self.stat(partial, self._base) > self._ceiling
+            ),
+            drafts=self._drafts(doses),
         )
-        new = [self._evaluation(number, sign * dose, found, i, not drop) for i, dose in enumerate(doses)]
-        again = {evaluation.dose for evaluation, _ in new}
-        kept = [pair for pair in self._tried if pair[0].dose not in again]
-        self._tried = sorted([*kept, *new], key=lambda pair: abs(pair[0].dose))
-        self.report([evaluation for evaluation, _ in new])
+        new = [
+            _Tried(self._evaluation(number, sign * dose, found, i, ends[i]), found.values(i), found.tokens[i])
+            for i, dose in enumerate(doses)
+        ]
+        kept = [tried for tried in self._tried if abs(tried.evaluation.dose) not in doses]
+        self._tried = sorted([*kept, *new], key=lambda tried: abs(tried.evaluation.dose))
+        self.report([tried.evaluation for tried in new])
 
-    def _evaluation(
-        self, number: int, dose: float, found: Rollout, i: int, keep: bool
-    ) -> tuple[Evaluation, TokenValues]:
-        values = found.values(i)
+    def _drafts(self, doses: Sequence[float]) -> NDArray[np.int64] | None:
+        """What the nearest dose tried has written, [dose, prompt, token]: most of it will be written again."""
+        if not self._tried:
+            return None
+        tried = np.log([abs(tried.evaluation.dose) for tried in self._tried])
+        return np.stack([self._tried[int(np.abs(tried - math.log(dose)).argmin())].tokens for dose in doses])
+
+    def _evaluation(self, number: int, dose: float, found: Rollout, i: int, full: bool) -> Evaluation:
         if not found.finite[i]:
-            return Evaluation(number, dose, math.inf, 0, False), values
-        value = self.stat(values, self._base)
-        if not found.complete[i] or (value > self._ceiling and not keep):
-            return Evaluation(number, dose, self._ceiling, 0, False), values
-        return Evaluation(number, dose, value, int((found.tokens[i] >= 0).sum()), True), values
+            return Evaluation(number, dose, math.inf, 0, False)
+        value = float(self.stat(found.values(i), self._base))
+        if not found.complete[i] or (value > self._ceiling and not full):
+            return Evaluation(number, dose, self._ceiling, 0, False)
+        return Evaluation(number, dose, value, int((found.tokens[i] >= 0).sum()), True)
 
     def _best(self) -> Evaluation | None:
         """The evaluation nearest to the target, if one is within the tolerance before the stat first exceeds it."""
-        values = [e for e, _ in self._tried]
+        values = [tried.evaluation for tried in self._tried]
         above = next((i for i, e in enumerate(values) if e.value > self.target + self.tolerance), len(values))
         hits = [e for e in values[:above] if abs(e.value - self.target) <= self.tolerance]
         return min(hits, key=lambda e: (abs(e.value - self.target), abs(e.dose)), default=None)
@@ -154,53 +177,49 @@ class Calibrator:
     def _bracket(self) -> tuple[Evaluation | None, Evaluation | None]:
         """The neighbours between which the stat first passes the target: (largest dose under, smallest over)."""
         under = None
-        for evaluation, _ in self._tried:
-            if evaluation.value > self.target:
-                return under, evaluation
-            under = evaluation
+        for tried in self._tried:
+            if tried.evaluation.value > self.target:
+                return under, tried.evaluation
+            under = tried.evaluation
         return under, None
 
-    def _next(self, low: float, high: float) -> list[float]:
-        """Doses of the next round; none when there is nothing left to try."""
+    def _next(self, low: float, high: float) -> tuple[list[float], list[float]]:
+        """Doses of the next round, and one to be run to its end; none when there is nothing left to try."""
         under, over = self._bracket()
         if over is None:
-            last = abs(self._tried[-1][0].dose)
-            return (
-                [] if last >= high else np.geomspace(last, min(high, last * 2**DOSES), DOSES + 1)[1:].tolist()
-            )
+            last = abs(self._tried[-1].evaluation.dose)
+            wider = np.geomspace(last, min(high, last * 2**DOSES), DOSES + 1)[1:]
+            return ([] if last >= high else wider.tolist()), []
         if under is None:
-            first = abs(self._tried[0][0].dose)
-            return (
-                []
-                if first <= low
-                else np.geomspace(max(low, first / 2**DOSES), first, DOSES + 1)[:-1].tolist()
-            )
+            first = abs(self._tried[0].evaluation.dose)
+            lower = np.geomspace(max(low, first / 2**DOSES), first, DOSES + 1)[:-1]
+            return ([] if first <= low else lower.tolist()), []
         a, b = abs(under.dose), abs(over.dose)
         if b / a - 1 < NARROW:
-            return []
+            return [], []
         inside = set(np.geomspace(a, b, DOSES + 1)[1:-1].tolist())
         if over.complete:
-            inside.add(crossing([a, b], [under.value, over.value], self.target))
-        return sorted(inside - {a, b})
+            inside.add(float(crossing([a, b], np.array([under.value, over.value]), self.target)))
+        return sorted(inside - {a, b}), self._strong(a)
 
     def _conclude(self, sign: int) -> Calibration:
         best, (under, over) = self._best(), self._bracket()
         if best is not None:
             outcome, chosen = "converged", best
         elif over is None:
-            outcome, chosen = "budget_not_reached", self._tried[-1][0]
+            outcome, chosen = "budget_not_reached", self._tried[-1].evaluation
         elif under is None:
             outcome, chosen = "budget_exceeded", over
         else:
             outcome, chosen = "jump", under
-        rounds = max(e.round for e, _ in self._tried)
+        rounds = max(tried.evaluation.round for tried in self._tried)
         interval: tuple[float | None, float | None] = (None, None)
         above = None
         if outcome in ("converged", "jump"):
-            self._surround(chosen, over if outcome == "jump" else None, sign, rounds + 1)
+            self._surround(chosen, sign, rounds + 1)
             interval = self._interval(chosen, sign)
         if outcome == "jump" and over is not None:
-            above = next(e for e, _ in self._tried if e.dose == over.dose)
+            above = next(t.evaluation for t in self._tried if t.evaluation.dose == over.dose)
         return Calibration(
             sign=sign,
             outcome=outcome,
@@ -213,29 +232,55 @@ class Calibrator:
             dose_above=above.dose if above else None,
             value_above=above.value if above else None,
             rounds=rounds,
-            evaluations=tuple(e for e, _ in self._tried),
+            evaluations=tuple(tried.evaluation for tried in self._tried),
         )
 
-    def _surround(self, chosen: Evaluation, over: Evaluation | None, sign: int, number: int) -> None:
-        """Run doses around the coefficient in full, for its interval; and a jump's other side, for the record."""
+    def _strong(self, beyond: float) -> list[float]:
+        """The first dose beyond that is too strong, to be run to its end, unless one has been: whatever prompts are
+        resampled, the coefficient's interval should end below it."""
+        after = [tried.evaluation for tried in self._tried if abs(tried.evaluation.dose) > beyond]
+        if any(e.complete and e.value > self._ceiling for e in after):
+            return []
+        return [abs(e.dose) for e in after if not e.complete and e.value < math.inf][:1]
+
+    def _surround(self, chosen: Evaluation, sign: int, number: int) -> None:
+        """Run what the interval, and a jump's other side, still need to their ends."""
         low, high = self._range()
-        near = [factor * abs(chosen.dose) for factor in SPREAD] + ([abs(over.dose)] if over else [])
-        self._evaluate(number, sign, [dose for dose in near if low <= dose <= high], drop=False)
+        first, last = (abs(self._tried[end].evaluation.dose) for end in (0, -1))
+        full = self._strong(abs(chosen.dose))
+        if not full and self._tried[-1].evaluation.value <= self._ceiling:
+            full = [min(high, last * WIDEN)]
+        if first == abs(chosen.dose):
+            full.append(max(low, first / WIDEN))
+        known = {abs(t.evaluation.dose) for t in self._tried if t.evaluation.complete}
+        self._evaluate(number, sign, [], full=[dose for dose in full if dose not in known])
 
     def _interval(self, chosen: Evaluation, sign: int) -> tuple[float | None, float | None]:
         """Bootstrap of the crossing over the doses around the coefficient. An end that lies beyond them is None. The
         coefficient is always inside: a jump's crossing lies between two doses, the coefficient on one."""
         kept = [
-            (e, v) for e, v in self._tried if e.complete and SPREAD[0] <= e.dose / chosen.dose <= SPREAD[-1]
+            tried
+            for tried in self._tried
+            if tried.evaluation.complete and 1 / NEAR <= tried.evaluation.dose / chosen.dose <= NEAR
         ]
-        doses = [abs(e.dose) for e, _ in kept]
 
-        def stat(i: int, rows: NDArray[np.int64]) -> float:
-            values = kept[i][1]
-            base = TokenValues(self._base.kl[rows], self._base.nll[rows])
-            return self.stat(TokenValues(values.kl[rows], values.nll[rows]), base)
+        def stat(i: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+            steered, base = (
+                TokenValues(values.kl[rows], values.nll[rows]) for values in (kept[i].values, self._base)
+            )
+            return np.asarray(self.stat(steered, base))
 
+        doses = [abs(tried.evaluation.dose) for tried in kept]
         first, last = bootstrap_crossing(doses, stat, len(self.prompts), self.target, self.seed)
         ends = (min(first, abs(chosen.dose)), max(last, abs(chosen.dose)))
         signed = sorted(sign * end for end in ends)
         return tuple(end if 0 < abs(end) < math.inf else None for end in signed)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """An evaluation with what it was read from, [prompt, token]."""
+
+    evaluation: Evaluation
+    values: TokenValues
+    tokens: NDArray[np.int64]

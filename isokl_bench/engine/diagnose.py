@@ -32,7 +32,7 @@ def explain_nonfinite(
     with attached(lm, steering) as edits:  # the edits' hooks come first, so these see the steered output
         handles = [block.register_forward_hook(watch(layer)) for layer, block in enumerate(lm.blocks)]
         try:
-            edits.set_doses(torch.full((len(prompts),), dose, device=lm.device))
+            edits.arrange(torch.full((len(prompts),), dose, device=lm.device))
             lm.forward(ids, mask)
         finally:
             for handle in handles:

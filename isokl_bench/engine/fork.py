@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from isokl_bench.engine.cache import cut_mask, cut_rows
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.lm import LanguageModel
+from isokl_bench.engine.packing import in_batches
 from isokl_bench.engine.steering import Edits, Steering, attached
 from isokl_registry import Answer, ForkValues, IsoklError
 
@@ -59,6 +60,9 @@ class _Fork:
     suffix: tuple[int, ...]
 
 
+Store = Callable[[Sequence[_Fork], Tensor], None]
+
+
 @torch.inference_mode()
 def fork(
     lm: LanguageModel,
@@ -75,25 +79,27 @@ def fork(
     replays every fork from the start. A fork point that a row did not reach is NaN."""
     values = np.full((4, len(doses), len(prompts), len(points)), np.nan)
     forks = list(_forks(lm, prompts, tokens, points, answer.prefill))
-    answers = _cut if lm.croppable else _replay
-    if not forks:
-        return ForkValues(points, *values)
-    with attached(lm, steering) as edits:
-        for some, logits in answers(lm, edits, prompts, tokens, doses, forks):
-            log_p = logits.log_softmax(-1)
-            found = torch.stack(
-                [
-                    log_p[:, answer.first].logsumexp(-1),
-                    log_p[:, answer.second].logsumexp(-1),
-                    logits[:, answer.first[0]],
-                    logits[:, answer.second[0]],
-                ]
-            )
-            bad = (~found.isfinite()).any(0).nonzero()
-            if len(bad):
-                raise IsoklError(explain_nonfinite(lm, prompts, steering, doses[some[int(bad[0])].dose]))
-            where = ([f.dose for f in some], [f.prompt for f in some], [f.fork for f in some])
-            values[:, *where] = found.double().cpu().numpy()
+
+    def store(some: Sequence[_Fork], logits: Tensor) -> None:
+        log_p = logits.log_softmax(-1)
+        found = torch.stack(
+            [
+                log_p[:, answer.first].logsumexp(-1),
+                log_p[:, answer.second].logsumexp(-1),
+                logits[:, answer.first[0]],
+                logits[:, answer.second[0]],
+            ]
+        )
+        bad = (~found.isfinite()).any(0).nonzero()
+        if len(bad):
+            raise IsoklError(explain_nonfinite(lm, prompts, steering, doses[some[int(bad[0])].dose]))
+        where = ([f.dose for f in some], [f.prompt for f in some], [f.fork for f in some])
+        values[:, *where] = found.double().cpu().numpy()
+
+    if forks:
+        with attached(lm, steering) as edits:
+            answer_forks = _cut if lm.croppable else _replay
+            answer_forks(lm, edits, prompts, tokens, doses, forks, store)
     return ForkValues(points, *values)
 
 
@@ -137,48 +143,51 @@ def _cut(
     tokens: NDArray[np.int64],
     doses: Sequence[float],
     forks: Sequence[_Fork],
-) -> Iterator[tuple[list[_Fork], Tensor]]:
+    store: Store,
+) -> None:
     """One pass over prompt and rollout per row, then one pass of the suffixes per suffix length."""
     longest = max(f.point for f in forks)
-    length = max(map(len, prompts)) + longest + max(len(f.suffix) for f in forks)
-    size = lm.max_rows(length)
-    per_row = max(1, len({f.fork for f in forks}))
-    rows = list(dict.fromkeys((f.dose, f.prompt) for f in forks))
-    for start in range(0, len(rows), max(1, size // per_row)):
-        chunk = rows[start : start + max(1, size // per_row)]
-        strength = torch.tensor([doses[d] for d, _ in chunk], dtype=torch.float32, device=lm.device)
-        texts = [
-            list(prompts[p]) + [t if t >= 0 else 0 for t in tokens[d, p, :longest].tolist()] for d, p in chunk
-        ]
-        ids, mask = lm.pad_rows(texts)
+    by_row: dict[tuple[int, int], list[_Fork]] = {}
+    for f in forks:
+        by_row.setdefault((f.dose, f.prompt), []).append(f)
+
+    def answer(chunk: Sequence[tuple[int, int]]) -> None:
+        written = [tokens[d, p, :longest].clip(0).tolist() for d, p in chunk]
+        distinct, text = _distinct((p, *ids) for (_, p), ids in zip(chunk, written, strict=True))
+        ids, mask = lm.pad_rows([[*prompts[p], *ids] for p, *ids in distinct])
         cache = lm.new_cache()
-        edits.set_doses(strength)
+        strength = torch.tensor([doses[d] for d, _ in chunk], dtype=torch.float32, device=lm.device)
+        edits.arrange(strength, torch.tensor(text, device=lm.device))
         lm.forward(ids, mask, cache)
         place = {row: i for i, row in enumerate(chunk)}
-        mine = [f for f in forks if (f.dose, f.prompt) in place]
+        mine = [f for row in chunk for f in by_row[row]]
         for width in sorted({len(f.suffix) for f in mine}):
             some = [f for f in mine if len(f.suffix) == width]
-            row = torch.tensor([place[f.dose, f.prompt] for f in some], device=lm.device)
-            back = torch.tensor([longest - f.point for f in some], device=lm.device)
-            cut, kept = shifted(cache, mask, row, back)
-            suffix = torch.tensor([f.suffix for f in some], device=lm.device)
-            edits.set_doses(strength[row])
-            yield some, lm.forward(suffix, torch.cat([kept, torch.ones_like(suffix)], -1), cut)
+            row = [place[f.dose, f.prompt] for f in some]
+            begun, read = _distinct(
+                (f.prompt, *written[i][: f.point]) for f, i in zip(some, row, strict=True)
+            )
+            one_each = [read.index(i) for i in range(len(begun))]
+            lower = ([text[row[i]] for i in one_each], [longest - some[i].point for i in one_each])
+            cut = cut_rows(cache, edits.split, lower, (row, [longest - f.point for f in some]))
+            suffix = torch.tensor([some[i].suffix for i in one_each], device=lm.device)
+            edits.arrange(strength[row], torch.tensor(read, device=lm.device))
+            store(
+                some,
+                lm.forward(suffix, torch.cat([cut_mask(mask, lower), torch.ones_like(suffix)], -1), cut)[
+                    :, -1
+                ],
+            )
+
+    size = lm.max_rows(max(map(len, prompts)) + longest + max(len(f.suffix) for f in forks))
+    in_batches(lm, list(by_row), size // max(map(len, by_row.values())), answer)
 
 
-def shifted(cache: Any, mask: Tensor, row: Tensor, back: Tensor) -> tuple[Any, Tensor]:
-    """A cache whose row i is row `row[i]` without its last `back[i]` positions, moved right so that all end together."""
-    from transformers import DynamicCache
-
-    length = mask.shape[-1]
-    index = torch.arange(length, device=mask.device) - back[:, None]
-    kept = torch.where(index >= 0, mask[row[:, None], index.clamp_min(0)], 0)
-    index = index.clamp_min(0)
-
-    def take(x: Tensor) -> Tensor:  # [b, heads, s, d]
-        return x.transpose(1, 2)[row[:, None], index].transpose(1, 2)
-
-    return DynamicCache([(take(layer.keys), take(layer.values)) for layer in cache.layers]), kept
+def _distinct(texts: Iterable[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[int]]:
+    """The texts without repetitions, and which of them each one was."""
+    place: dict[tuple[int, ...], int] = {}
+    index = [place.setdefault(text, len(place)) for text in texts]
+    return list(place), index
 
 
 def _replay(
@@ -188,13 +197,15 @@ def _replay(
     tokens: NDArray[np.int64],
     doses: Sequence[float],
     forks: Sequence[_Fork],
-) -> Iterator[tuple[list[_Fork], Tensor]]:
+    store: Store,
+) -> None:
     """Every fork as a row of its own, from the first token."""
+
+    def answer(some: Sequence[_Fork]) -> None:
+        texts = [[*prompts[f.prompt], *tokens[f.dose, f.prompt, : f.point].tolist(), *f.suffix] for f in some]
+        edits.arrange(torch.tensor([doses[f.dose] for f in some], dtype=torch.float32, device=lm.device))
+        store(some, lm.forward(*lm.pad_rows(texts))[:, -1])
+
     ordered = sorted(forks, key=lambda f: (f.point, f.prompt, f.dose))
     longest = max(map(len, prompts)) + max(f.point + len(f.suffix) for f in forks)
-    size = lm.max_rows(longest)
-    for start in range(0, len(ordered), size):
-        some = list(ordered[start : start + size])
-        texts = [[*prompts[f.prompt], *tokens[f.dose, f.prompt, : f.point].tolist(), *f.suffix] for f in some]
-        edits.set_doses(torch.tensor([doses[f.dose] for f in some], dtype=torch.float32, device=lm.device))
-        yield some, lm.forward(*lm.pad_rows(texts))
+    in_batches(lm, ordered, lm.max_rows(longest), answer)

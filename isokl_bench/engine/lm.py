@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -37,6 +38,8 @@ class LanguageModel:
         self.eos = self._eos()
         self.pad = self.tokenizer.pad_token_id
         self.notes = self._notes()
+        self.row_limit = sys.maxsize  # lowered when memory runs out
+        self.notify: Callable[[str], None] = lambda line: None  # told when something was done another way
         self._takes_positions = "position_ids" in inspect.signature(self.model.forward).parameters
 
     @property
@@ -74,8 +77,8 @@ class LanguageModel:
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=self.device)
         return ids, mask
 
-    def forward(self, ids: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
-        """Logits [b, v] of the last position, float32. mask: [b, cached + new], 1 where there is a token."""
+    def forward(self, ids: Tensor, mask: Tensor, cache: Any = None, keep: int = 1) -> Tensor:
+        """Logits [b, keep, v] of the last `keep` positions, float32. mask: [b, cached + new], 1 where there is a token."""
         positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :]
         extra = {"position_ids": positions} if self._takes_positions else {}
         out = self.model(
@@ -83,13 +86,14 @@ class LanguageModel:
             attention_mask=mask,
             past_key_values=cache,
             use_cache=cache is not None,
-            logits_to_keep=1,
+            logits_to_keep=keep,
             **extra,
         )
-        return out.logits[:, -1].float()  # type: ignore[no-any-return]
+        return out.logits.float()  # type: ignore[no-any-return]
 
-    def max_rows(self, length: int) -> int:
-        """How many rows of `length` tokens fit into a safe part of the memory: packing, never a result, follows it."""
+    def max_rows(self, length: int, keep: int = 1) -> int:
+        """How many rows of `length` tokens, with logits at `keep` of them, fit into a safe part of the memory: packing,
+        never a result, follows it."""
         heads = getattr(self.config, "num_key_value_heads", None) or self.config.num_attention_heads
         width = (
             getattr(self.config, "head_dim", None)
@@ -99,7 +103,7 @@ class LanguageModel:
         cache = (
             2 * len(self.blocks) * heads * width * length * element * 2
         )  # twice: growing a cache copies it
-        return max(1, int(_free_memory(self.device) // (cache + 6 * self.vocab * 4)))
+        return max(1, int(_free_memory(self.device) // (cache + (4 + 2 * keep) * self.vocab * 4)))
 
     def _eos(self) -> tuple[int, ...]:
         generation = getattr(self.model, "generation_config", None)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenValues:
-    """Per-token numbers of one rollout, each [prompt, token]; NaN where a row has ended.
+    """Per-token numbers of one rollout, each [prompt, token]; NaN where a row has ended. Sets of resampled prompts come
+    with a dimension more in front, [set, prompt, token].
 
     kl: KL(steered ‖ base) in nats. nll: −log p_base of the token that the steered model wrote, in nats.
     """
@@ -35,7 +36,11 @@ class Stat(Component, ABC):
     kind: ClassVar[str] = "stat"
     target: ClassVar[float]
     unit: ClassVar[str] = "nat"
+    needs_base: ClassVar[bool] = True
 
     @abstractmethod
-    def __call__(self, steered: TokenValues, base: TokenValues) -> float:
-        """The stat of the steered rollout; `base` is the base model's own greedy rollout of the same prompts."""
+    def __call__(self, steered: TokenValues, base: TokenValues) -> float | Array:
+        """The stat of the steered rollout, over the last two dimensions: a number, or one for each set, [set].
+
+        base: the base model's own greedy rollout of the same prompts; all NaN where `needs_base` is False, which
+        saves that rollout."""

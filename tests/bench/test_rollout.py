@@ -60,7 +60,7 @@ def test_packing_never_changes_a_result(lm, monkeypatch):
     prompts = [lm.chat.ids(text) for text in TEXTS]
     for sampler in (None, Sampler(3)):
         whole = rollout(lm, prompts, steering, [0.3, 1.0], 10, sampler=sampler)
-        monkeypatch.setattr(type(lm), "max_rows", lambda self, length: 4)
+        monkeypatch.setattr(type(lm), "max_rows", lambda self, length, keep=1: 4)
         split = rollout(lm, prompts, steering, [0.3, 1.0], 10, sampler=sampler)
         monkeypatch.undo()
         assert (whole.tokens == split.tokens).all()

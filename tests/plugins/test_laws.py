@@ -84,7 +84,7 @@ def test_nothing_is_left_on_the_model_after_an_exception(method, tiny):
 
     def steer_and_stop():
         with attached(tiny, steering) as edits:
-            edits.set_doses(torch.full((1,), 9.0))
+            edits.arrange(torch.full((1,), 9.0))
             assert not torch.equal(tiny.forward(ids, mask), before)
             raise RuntimeError("stop")
 

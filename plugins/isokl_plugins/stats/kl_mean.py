@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from isokl_registry import Stat, TokenValues
+
+if TYPE_CHECKING:
+    from isokl_registry.stat import Array
 
 
 @dataclass(frozen=True)
@@ -14,8 +17,9 @@ class KlMean(Stat):
 
     name: ClassVar[str] = "kl_mean"
     target: ClassVar[float] = 0.3
+    needs_base: ClassVar[bool] = False
 
-    def __call__(self, steered: TokenValues, base: TokenValues) -> float:
+    def __call__(self, steered: TokenValues, base: TokenValues) -> float | Array:
         import numpy as np
 
-        return float(np.nanmean(steered.kl))
+        return np.nanmean(steered.kl, axis=(-2, -1))

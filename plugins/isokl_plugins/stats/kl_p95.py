@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from isokl_registry import Stat, TokenValues
+
+if TYPE_CHECKING:
+    from isokl_registry.stat import Array
 
 
 @dataclass(frozen=True)
@@ -14,9 +17,17 @@ class KlP95(Stat):
 
     name: ClassVar[str] = "kl_p95"
     target: ClassVar[float] = 1.0
+    needs_base: ClassVar[bool] = False
 
-    def __call__(self, steered: TokenValues, base: TokenValues) -> float:
+    def __call__(self, steered: TokenValues, base: TokenValues) -> float | Array:
         import numpy as np
 
-        pool = steered.kl[~np.isnan(steered.kl)]
-        return float(np.percentile(pool, 95))
+        pool = np.sort(steered.kl.reshape(*steered.kl.shape[:-2], -1))  # NaN last
+        rank = 0.95 * ((~np.isnan(pool)).sum(-1, keepdims=True) - 1)
+        low = np.floor(rank).astype(int)
+        high = np.ceil(rank).astype(int)
+        below, above = (np.take_along_axis(pool, index, -1)[..., 0] for index in (low, high))
+        share = (rank - low)[..., 0]
+        with np.errstate(invalid="ignore"):  # infinity between infinities
+            between = below + share * (above - below)
+        return np.where(above == below, below, between)

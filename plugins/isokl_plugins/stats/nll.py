@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from isokl_registry import Stat, TokenValues
+
+if TYPE_CHECKING:
+    from isokl_registry.stat import Array
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,8 @@ class Nll(Stat):
     name: ClassVar[str] = "nll"
     target: ClassVar[float] = 0.1
 
-    def __call__(self, steered: TokenValues, base: TokenValues) -> float:
+    def __call__(self, steered: TokenValues, base: TokenValues) -> float | Array:
         import numpy as np
 
-        return float(np.nanmean(steered.nll) - np.nanmean(base.nll))
+        own: Array = np.nanmean(base.nll, axis=(-2, -1))
+        return np.nanmean(steered.nll, axis=(-2, -1)) - own
