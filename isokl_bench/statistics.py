@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 RESAMPLES = 10_000
@@ -62,21 +62,22 @@ def bootstrap_stat(stat: Callable[[NDArray[np.int64]], Array], n: int, seed: int
     return np.concatenate([stat(chosen) for chosen in np.split(resamples(n, seed, 1000), 20)])
 
 
-def crossing(doses: Sequence[float], values: NDArray[np.float64], target: float) -> Array:
+def crossing(doses: Sequence[float], values: ArrayLike, target: float) -> Array:
     """The doses at which the columns of `values` [dose, ...] first pass `target`: interpolated on (log dose, log value),
     on the value itself where one is not positive.
 
     doses: ascending, positive. Where the values never pass it, infinity; where they start above it, 0."""
+    values = np.asarray(values, dtype=float)
     above = values > target
     after = above.argmax(0)
     first = np.maximum(after, 1)
     x0, x1 = np.log(doses)[first - 1], np.log(doses)[first]
     y0, y1 = (np.take_along_axis(values, index[None], 0)[0] for index in (first - 1, first))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):  # columns that never pass the target give nonsense, replaced below
         logs = (np.minimum(y0, target) > 0) & (y1 < np.inf)
         y0, y1, y = (np.where(logs, np.log(value), value) for value in (y0, y1, np.float64(target)))
         share = np.where(y1 > y0, (y - y0) / (y1 - y0), 0.0)
-    found = np.exp(x0 + share * (x1 - x0))
+        found = np.exp(x0 + share * (x1 - x0))
     return np.where(above.any(0), np.where(after == 0, 0.0, found), np.inf)
 
 

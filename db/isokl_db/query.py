@@ -39,7 +39,8 @@ def run_query(database: Database, sql: str, params: Mapping[str, Any]) -> Table:
                     raise StoreError(
                         f"a query only reads, and this one gives nothing to read: {sql!r}; give a SELECT"
                     )
-                return Table(list(result.keys()), [tuple(row) for row in result])
+                rows = [tuple(row) for part in result.partitions(1000) for row in part]
+                return Table(list(result.keys()), rows)
         except DBAPIError as error:
             if sqlite_code(error) != sqlite3.SQLITE_AUTH:
                 raise

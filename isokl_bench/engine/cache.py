@@ -18,6 +18,10 @@ ROOM = 64  # positions added beyond what is needed each time a buffer is renewed
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """One layer's keys and values as views of larger buffers, [rows to come, heads, positions to come, d]."""
 
+    keys: Tensor
+    values: Tensor
+    buffers: tuple[Tensor, Tensor]
+
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
@@ -28,7 +32,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         rows, start, end = len(self.keys), self.keys.shape[-2], self.keys.shape[-2] + key_states.shape[-2]
         if end > self.buffers[0].shape[-2]:
             capacity = len(self.buffers[0])
-            self.buffers = tuple(roomy(x, capacity, end) for x in (self.keys, self.values))
+            self.buffers = (roomy(self.keys, capacity, end), roomy(self.values, capacity, end))
         for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[:rows, :, start:end] = new
         self.keys, self.values = (buffer[:rows, :, :end] for buffer in self.buffers)
@@ -39,7 +43,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         rows, length = len(self.keys), self.keys.shape[-2]
         total = rows + len(parents)
         if total > len(self.buffers[0]):
-            self.buffers = tuple(roomy(x, total + rows // 2, length) for x in (self.keys, self.values))
+            capacity = total + rows // 2
+            self.buffers = (roomy(self.keys, capacity, length), roomy(self.values, capacity, length))
         for buffer in self.buffers:
             buffer[rows:total, :, :length] = buffer[parents, :, :length]
         self.keys, self.values = (buffer[:total, :, :length] for buffer in self.buffers)

@@ -17,17 +17,15 @@ from isokl_bench.statistics import bootstrap_crossing, crossing
 from isokl_registry import IsoklError, Stat, TokenValues
 
 SMALLEST, LARGEST = 1e-4, 1e6  # |dose| tried where a method's range has no end of its own
-PROBE = 10.0  # ratio of neighbouring doses in the first, cheap look
-PROBE_PROMPTS, PROBE_TOKENS = 4, 12
-DOSES, REACH = (
-    8,
-    2.2,
-)  # doses of a round, and how far the first ones lie to either side of where the root is thought
+# The cheap look: so many doses of the whole range, then so many between two of those; on so many prompts and tokens.
+LOOKS, LOOK_PROMPTS, LOOK_TOKENS = (6, 8), 2, 12
+# Doses of the first round, and how far they lie to either side of where the root is thought; doses of a later round
+# inside the bracket, beside the root as it is then thought; or factors beyond all that was tried.
+FIRST, REACH, INSIDE, OUTSIDE = 5, 2.0, 2, (1.4, 2.0, 8.0, 64.0)
 STRONG = 2.0  # a dose whose stat exceeds this × target (and the tolerance) is too strong to look at further
-WIDEN = 1.5  # how far beyond the doses tried one more lies, where an interval may end there
-NEAR = 2.0  # the coefficient's interval is read from doses within this factor of it
-ROUNDS = 6
-NARROW = 1e-3  # relative width of a bracket in which a stat that still steps over the target is said to jump
+MORE = 3  # how often doses are added for an interval that ends beyond those tried
+ROUNDS = 8
+NARROW = 5e-3  # relative width of a bracket in which a stat that still steps over the target is said to jump
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,8 @@ class Calibrator:
         self._ceiling = STRONG * self.target + self.tolerance
         self._base = self._base_values()
         low, high = self._range()
-        doses, full = self._first(sign, low, high), []
+        full: list[float] = []
+        doses = self._first(sign, low, high)
         for number in range(1, ROUNDS + 1):
             self._evaluate(number, sign, doses, full=full)
             if self._best() is not None:
@@ -112,17 +111,21 @@ class Calibrator:
         return max(low, SMALLEST), min(high, LARGEST)
 
     def _first(self, sign: int, low: float, high: float) -> list[float]:
-        """Doses around the order of magnitude that one forward pass finds: a wide grid of doses, on what a few prompts
-        themselves would be followed by."""
-        count = math.ceil(math.log(high / low, PROBE)) + 1
-        grid = np.geomspace(low, high, max(count, 2)).tolist()
-        prompts = self.prompts[:PROBE_PROMPTS]
-        found, base = teacher_forced(self.lm, prompts, self.steering, [sign * d for d in grid], PROBE_TOKENS)
-        values = np.array([self.stat(values, base) for values in found])
-        if not np.isfinite(values).any():
-            raise IsoklError(explain_nonfinite(self.lm, prompts, self.steering, sign * grid[0]))
+        """Doses around the order of magnitude that two forward passes find: doses of the whole range, then between two
+        of them, on what each of the last tokens of a few prompts would be followed by."""
+        prompts = self.prompts[:LOOK_PROMPTS]
+        ends = (low, high)
+        for count in LOOKS:
+            grid = np.geomspace(*ends, count).tolist()
+            signed = [sign * dose for dose in grid]
+            found, base = teacher_forced(self.lm, prompts, self.steering, signed, LOOK_TOKENS)
+            values = np.array([self.stat(values, base) for values in found])
+            if not np.isfinite(values).any():
+                raise IsoklError(explain_nonfinite(self.lm, prompts, self.steering, signed[0]))
+            after = int((values > self.target).argmax()) if (values > self.target).any() else count - 1
+            ends = (grid[max(after - 1, 0)], grid[max(after, 1)])
         root = float(np.clip(crossing(grid, values, self.target), low, high))
-        return np.clip(np.geomspace(root / REACH, root * REACH, DOSES), low, high).tolist()  # type: ignore[no-any-return]
+        return np.clip(np.geomspace(root / REACH, root * REACH, FIRST), low, high).tolist()  # type: ignore[no-any-return]
 
     def _evaluate(
         self, number: int, sign: int, doses: Sequence[float], *, full: Sequence[float] = ()
@@ -139,9 +142,7 @@ class Calibrator:
             self.steering,
             [sign * d for d in doses],
             self.window,
-            too_strong=lambda dose, partial: (
-                not ends[dose] and self.stat(partial, self._base) > self._ceiling
-            ),
+            too_strong=lambda dose, partial: not ends[dose] and self._stat(partial) > self._ceiling,
             drafts=self._drafts(doses),
         )
         new = [
@@ -151,6 +152,9 @@ class Calibrator:
         kept = [tried for tried in self._tried if abs(tried.evaluation.dose) not in doses]
         self._tried = sorted([*kept, *new], key=lambda tried: abs(tried.evaluation.dose))
         self.report([tried.evaluation for tried in new])
+
+    def _stat(self, values: TokenValues) -> float:
+        return float(self.stat(values, self._base))
 
     def _drafts(self, doses: Sequence[float]) -> NDArray[np.int64] | None:
         """What the nearest dose tried has written, [dose, prompt, token]: most of it will be written again."""
@@ -162,7 +166,7 @@ class Calibrator:
     def _evaluation(self, number: int, dose: float, found: Rollout, i: int, full: bool) -> Evaluation:
         if not found.finite[i]:
             return Evaluation(number, dose, math.inf, 0, False)
-        value = float(self.stat(found.values(i), self._base))
+        value = self._stat(found.values(i))
         if not found.complete[i] or (value > self._ceiling and not full):
             return Evaluation(number, dose, self._ceiling, 0, False)
         return Evaluation(number, dose, value, int((found.tokens[i] >= 0).sum()), True)
@@ -188,19 +192,17 @@ class Calibrator:
         under, over = self._bracket()
         if over is None:
             last = abs(self._tried[-1].evaluation.dose)
-            wider = np.geomspace(last, min(high, last * 2**DOSES), DOSES + 1)[1:]
-            return ([] if last >= high else wider.tolist()), []
+            return [] if last >= high else [min(high, last * factor) for factor in OUTSIDE], []
         if under is None:
             first = abs(self._tried[0].evaluation.dose)
-            lower = np.geomspace(max(low, first / 2**DOSES), first, DOSES + 1)[:-1]
-            return ([] if first <= low else lower.tolist()), []
+            return [] if first <= low else [max(low, first / factor) for factor in OUTSIDE], []
         a, b = abs(under.dose), abs(over.dose)
         if b / a - 1 < NARROW:
             return [], []
-        inside = set(np.geomspace(a, b, DOSES + 1)[1:-1].tolist())
+        inside = set(np.geomspace(a, b, INSIDE + 2)[1:-1].tolist())
         if over.complete:
             inside.add(float(crossing([a, b], np.array([under.value, over.value]), self.target)))
-        return sorted(inside - {a, b}), self._strong(a)
+        return sorted(inside - {a, b}), [] if over.complete else self._strong(a)
 
     def _conclude(self, sign: int) -> Calibration:
         best, (under, over) = self._best(), self._bracket()
@@ -216,9 +218,10 @@ class Calibrator:
         interval: tuple[float | None, float | None] = (None, None)
         above = None
         if outcome in ("converged", "jump"):
-            self._surround(chosen, sign, rounds + 1)
-            interval = self._interval(chosen, sign)
+            interval = self._interval(chosen, sign, rounds + 1)
         if outcome == "jump" and over is not None:
+            if not over.complete and over.value < math.inf:
+                self._evaluate(rounds + 1, sign, [], full=[abs(over.dose)])
             above = next(t.evaluation for t in self._tried if t.evaluation.dose == over.dose)
         return Calibration(
             sign=sign,
@@ -236,45 +239,42 @@ class Calibrator:
         )
 
     def _strong(self, beyond: float) -> list[float]:
-        """The first dose beyond that is too strong, to be run to its end, unless one has been: whatever prompts are
-        resampled, the coefficient's interval should end below it."""
+        """The first dose beyond that was too strong to be run to its end."""
         after = [tried.evaluation for tried in self._tried if abs(tried.evaluation.dose) > beyond]
-        if any(e.complete and e.value > self._ceiling for e in after):
-            return []
         return [abs(e.dose) for e in after if not e.complete and e.value < math.inf][:1]
 
-    def _surround(self, chosen: Evaluation, sign: int, number: int) -> None:
-        """Run what the interval, and a jump's other side, still need to their ends."""
-        low, high = self._range()
-        first, last = (abs(self._tried[end].evaluation.dose) for end in (0, -1))
-        full = self._strong(abs(chosen.dose))
-        if not full and self._tried[-1].evaluation.value <= self._ceiling:
-            full = [min(high, last * WIDEN)]
-        if first == abs(chosen.dose):
-            full.append(max(low, first / WIDEN))
-        known = {abs(t.evaluation.dose) for t in self._tried if t.evaluation.complete}
-        self._evaluate(number, sign, [], full=[dose for dose in full if dose not in known])
+    def _interval(self, chosen: Evaluation, sign: int, number: int) -> tuple[float | None, float | None]:
+        """Bootstrap of the crossing over all doses run to their end; where it ends beyond them, more are run. An end
+        that is not found is None. The coefficient is always inside: a jump's crossing lies between two doses, the
+        coefficient on one."""
+        range_low, range_high = self._range()
+        coefficient = abs(chosen.dose)
+        for more in range(MORE + 1):
+            low, high = self._crossings()
+            first, last = (abs(self._tried[end].evaluation.dose) for end in (0, -1))
+            missing = [max(range_low, first / OUTSIDE[0])] if low == 0 and first > range_low else []
+            if high == math.inf:
+                missing += self._strong(coefficient) or [min(range_high, last * OUTSIDE[0])] * (
+                    last < range_high
+                )
+            if not missing or more == MORE:
+                break
+            self._evaluate(number + more, sign, [], full=missing)
+        ends = sorted(sign * end for end in (min(low, coefficient), max(high, coefficient)))
+        return tuple(end if 0 < abs(end) < math.inf else None for end in ends)  # type: ignore[return-value]
 
-    def _interval(self, chosen: Evaluation, sign: int) -> tuple[float | None, float | None]:
-        """Bootstrap of the crossing over the doses around the coefficient. An end that lies beyond them is None. The
-        coefficient is always inside: a jump's crossing lies between two doses, the coefficient on one."""
-        kept = [
-            tried
-            for tried in self._tried
-            if tried.evaluation.complete and 1 / NEAR <= tried.evaluation.dose / chosen.dose <= NEAR
-        ]
+    def _crossings(self) -> tuple[float, float]:
+        """The interval as the doses run so far give it; 0 or infinity where it ends beyond them."""
+        kept = [tried for tried in self._tried if tried.evaluation.complete]
 
         def stat(i: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
             steered, base = (
                 TokenValues(values.kl[rows], values.nll[rows]) for values in (kept[i].values, self._base)
             )
-            return np.asarray(self.stat(steered, base))
+            return self.stat(steered, base)
 
         doses = [abs(tried.evaluation.dose) for tried in kept]
-        first, last = bootstrap_crossing(doses, stat, len(self.prompts), self.target, self.seed)
-        ends = (min(first, abs(chosen.dose)), max(last, abs(chosen.dose)))
-        signed = sorted(sign * end for end in ends)
-        return tuple(end if 0 < abs(end) < math.inf else None for end in signed)  # type: ignore[return-value]
+        return bootstrap_crossing(doses, stat, len(self.prompts), self.target, self.seed)
 
 
 @dataclass(frozen=True)

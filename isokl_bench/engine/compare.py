@@ -13,8 +13,8 @@ def compare(logits: Tensor, token: Tensor, steered: Tensor, base: Tensor) -> Ten
 
     logits: [·, v]. Pair i is row steered[i] of them against row base[i]; token: [m]."""
     size = max(1, ELEMENTS // logits.shape[-1])
-    pairs = zip(steered.split(size), base.split(size), token.split(size), strict=True)
-    return torch.cat([_compare(logits[s], logits[b], chosen) for s, b, chosen in pairs], -1)
+    slices = [slice(start, start + size) for start in range(0, len(token), size)]
+    return torch.cat([_compare(logits[steered[s]], logits[base[s]], token[s]) for s in slices], -1)
 
 
 def _compare(steered: Tensor, base: Tensor, token: Tensor) -> Tensor:

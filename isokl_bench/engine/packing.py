@@ -13,7 +13,9 @@ from isokl_registry import IsoklError
 T = TypeVar("T")
 
 
-def in_batches(lm: LanguageModel, rows: Sequence[T], size: int, work: Callable[[Sequence[T]], None]) -> None:
+def in_batches(
+    lm: LanguageModel, rows: Sequence[T], size: int, work: Callable[[Sequence[T]], object]
+) -> None:
     """Call work(batch) for one batch of rows after the other. Where memory runs out the batch is halved, now and for
     the rest of the run, and done again from its start; `lm.notify` is told.
 

@@ -40,9 +40,9 @@ class Rollout:
     def empty(cls, doses: int, prompts: int, window: int) -> Rollout:
         """All numbers 0, no token written."""
         shape = (doses, prompts, window)
-        numbers = (np.zeros(shape) for _ in range(4))
-        flags = (np.ones(doses, dtype=bool) for _ in range(2))
-        return cls(np.full(shape, -1, dtype=np.int64), *numbers, *flags)
+        kl, nll, entropy, base_entropy = (np.zeros(shape) for _ in range(4))
+        complete, finite = (np.ones(doses, dtype=bool) for _ in range(2))
+        return cls(np.full(shape, -1, dtype=np.int64), kl, nll, entropy, base_entropy, complete, finite)
 
     def values(self, dose: int) -> TokenValues:
         """The arrays of one dose, as stats take them."""

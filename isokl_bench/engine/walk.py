@@ -17,7 +17,7 @@ from isokl_bench.engine.steering import Edits
 from isokl_registry import IsoklError
 
 Ints = NDArray[np.int64]
-CHECK_EVERY = 4  # tokens between two looks at which rows and doses are still needed
+CHECK_EVERY = 2  # tokens between two looks at which rows and doses are still needed
 MOVE = 0.75  # rows are moved together when fewer than this share of them is: moving caches costs time, too
 
 

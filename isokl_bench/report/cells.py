@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 from isokl_bench.report.runs import DIMENSIONS, NAMES, NOTHING, Run, differing
@@ -97,11 +97,12 @@ class Sheet:
 
     def dimensions(self, run: Run) -> dict[str, str]:
         """What a run is in each varying dimension."""
-        if not self.varying:
-            return {}
         known = dict(zip(DIMENSIONS, run.dimensions, strict=True))
-        config = json.loads(run.other)
-        return {name: known[name] if name in known else short(config.get(name)) for name in self.varying}
+        shown = {name: known[name] for name in self.varying if name in known}
+        if len(shown) < len(self.varying):
+            config = json.loads(run.other)
+            shown |= {name: short(config.get(name)) for name in self.varying if name not in known}
+        return shown
 
     @cached_property
     def notes(self) -> list[str]:
@@ -120,8 +121,8 @@ class Sheet:
 
 def number(value: float, digits: int, *, signed: bool = False) -> str:
     """A fixed number of decimals and a real minus sign; an effect that they would hide is written as ±1e−3."""
-    text = f"{value:{'+' if signed else ''}.{digits}f}"
-    if not float(text):
+    text = format(value, f"{'+' if signed else ''}.{digits}f")
+    if abs(value) < 1 and not float(text):
         text = f"{value:+.0e}".replace("e-0", "e-") if signed and value else text.lstrip("+-")
     return text.replace("-", "−")
 
@@ -162,14 +163,11 @@ def _measured(row: Row, key: str) -> Cell:
 
 def _estimate(estimate: Estimate, key: str) -> Cell:
     signed = key.startswith(SIGNED)
-    if key == "coefficient":
-        texts = [significant(x) for x in (estimate.mean, estimate.low, estimate.high) if x is not None]
-    else:
-        bounds = [number(x, 2, signed=signed) for x in (estimate.low, estimate.high) if x is not None]
-        texts = [number(estimate.mean, 2, signed=signed), *bounds]
-    with_interval = len(texts) == 3 and key.startswith(BRACKETED) and key != "holdout_sampled"
-    interval = f"[{texts[1]}, {texts[2]}]" if with_interval else ""
-    return Cell(texts[0], interval, signed and estimate.excludes_zero)
+    write = significant if key == "coefficient" else partial(number, digits=2, signed=signed)
+    mean, low, high, _ = estimate
+    bracketed = key.startswith(BRACKETED) and key != "holdout_sampled"
+    interval = f"[{write(low)}, {write(high)}]" if bracketed and low is not None and high is not None else ""
+    return Cell(write(mean), interval, signed and estimate.excludes_zero)
 
 
 def _prompts(row: Row) -> str:

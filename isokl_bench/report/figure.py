@@ -140,7 +140,7 @@ class _Drawing:
         ]
 
     def _band(self, curve: Curve, x: str, scale: Any, axis: Any) -> Any:
-        mark = alt.MarkDef(type="area", opacity=0.15)
+        mark = alt.MarkDef(type="area", fillOpacity=0.15)  # an opacity would cost the PNG a layer each
         low = alt.Y("low:Q", scale=scale, axis=axis)
         return self._unit(curve, mark, x=self._x(x), y=low, y2=alt.Y2("high"), color=self.colour)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -79,7 +80,7 @@ class Row:
         """The runs that have a calibrated coefficient."""
         return [run for run in self.runs if run.reached]
 
-    @property
+    @cached_property
     def outcomes(self) -> list[tuple[str, int]]:
         """Each outcome with its number of seeds, the most frequent first."""
         return Counter(run.outcome for run in self.runs).most_common()

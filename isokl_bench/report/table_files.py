@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from functools import cache
 from itertools import groupby
 
 from isokl_bench.report.cells import Cell, Column, Sheet
@@ -17,6 +18,8 @@ _TEX = str.maketrans(
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"−": "$-$", "—": "---", "α": r"$\alpha$"}
 )
+_PARTS = ("", "_low", "_high")  # of an estimate, in its order
+_NUMBERS = [(key, part) for key in KEYS for part in range(3) if key != "calibration" or not part]
 
 
 def markdown(sheet: Sheet) -> str:
@@ -58,9 +61,7 @@ def latex(sheet: Sheet) -> str:
 def plain_csv(sheet: Sheet) -> str:
     """Plain numbers: every mean with the bounds of its interval, nothing where nothing is stored."""
     others = [name for name in sheet.varying if name not in DIMENSIONS]
-    numbers = [
-        f"{key}{part}" for key in KEYS for part in ("", "_low", "_high") if (key, part) not in _NO_BOUND
-    ]
+    numbers = [key + _PARTS[part] for key, part in _NUMBERS]
     counts = ["n_calibration", "n_holdout", "seeds", "seeds_reached"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -70,8 +71,6 @@ def plain_csv(sheet: Sheet) -> str:
         writer.writerow([*_identity(sheet, row, others), *_numbers(row), *_counts(row)])
     return text.getvalue()
 
-
-_NO_BOUND = {("calibration", "_low"), ("calibration", "_high")}
 
 
 def _identity(sheet: Sheet, row: Row, others: Sequence[str]) -> list[object]:
@@ -93,13 +92,8 @@ def _identity(sheet: Sheet, row: Row, others: Sequence[str]) -> list[object]:
 
 
 def _numbers(row: Row) -> list[float | None]:
-    found: list[float | None] = []
-    for key in KEYS:
-        estimate = row.estimates.get(key)
-        values = (estimate.mean, estimate.low, estimate.high) if estimate else (None, None, None)
-        parts = zip(("", "_low", "_high"), values, strict=True)
-        found += [value for part, value in parts if (key, part) not in _NO_BOUND]
-    return found
+    found = row.estimates
+    return [found[key][part] if key in found else None for key, part in _NUMBERS]
 
 
 def _counts(row: Row) -> list[int | None]:
@@ -110,6 +104,7 @@ def _is_text(column: Column) -> bool:
     return column.key in (*NAMES, *DIMENSIONS, "outcome")
 
 
+@cache
 def _markdown(text: str) -> str:
     return text.translate(_MARKDOWN)
 
@@ -119,6 +114,7 @@ def _markdown_cell(cell: Cell) -> str:
     return f"{f'**{text}**' if cell.marked else text} {_markdown(cell.interval)}".rstrip()
 
 
+@cache
 def _tex(text: str) -> str:
     return text.translate(_TEX)
 

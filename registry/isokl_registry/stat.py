@@ -39,8 +39,8 @@ class Stat(Component, ABC):
     needs_base: ClassVar[bool] = True
 
     @abstractmethod
-    def __call__(self, steered: TokenValues, base: TokenValues) -> float | Array:
-        """The stat of the steered rollout, over the last two dimensions: a number, or one for each set, [set].
+    def __call__(self, steered: TokenValues, base: TokenValues) -> Array:
+        """The stat of the steered rollout, over the last two dimensions: one number, or one for each set, [set].
 
         base: the base model's own greedy rollout of the same prompts; all NaN where `needs_base` is False, which
         saves that rollout."""

@@ -19,7 +19,8 @@ class KlMax(Stat):
     target: ClassVar[float] = 4.0
     needs_base: ClassVar[bool] = False
 
-    def __call__(self, steered: TokenValues, base: TokenValues) -> float | Array:
+    def __call__(self, steered: TokenValues, base: TokenValues) -> Array:
         import numpy as np
 
-        return np.nanmax(steered.kl, axis=(-2, -1))
+        most: Array = np.nanmax(steered.kl, axis=(-2, -1))
+        return most

@@ -19,7 +19,8 @@ class KlMean(Stat):
     target: ClassVar[float] = 0.3
     needs_base: ClassVar[bool] = False
 
-    def __call__(self, steered: TokenValues, base: TokenValues) -> float | Array:
+    def __call__(self, steered: TokenValues, base: TokenValues) -> Array:
         import numpy as np
 
-        return np.nanmean(steered.kl, axis=(-2, -1))
+        mean: Array = np.nanmean(steered.kl, axis=(-2, -1))
+        return mean

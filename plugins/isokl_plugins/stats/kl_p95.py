@@ -19,7 +19,7 @@ class KlP95(Stat):
     target: ClassVar[float] = 1.0
     needs_base: ClassVar[bool] = False
 
-    def __call__(self, steered: TokenValues, base: TokenValues) -> float | Array:
+    def __call__(self, steered: TokenValues, base: TokenValues) -> Array:
         import numpy as np
 
         pool = np.sort(steered.kl.reshape(*steered.kl.shape[:-2], -1))  # NaN last

@@ -18,8 +18,8 @@ class Nll(Stat):
     name: ClassVar[str] = "nll"
     target: ClassVar[float] = 0.1
 
-    def __call__(self, steered: TokenValues, base: TokenValues) -> float | Array:
+    def __call__(self, steered: TokenValues, base: TokenValues) -> Array:
         import numpy as np
 
-        own: Array = np.nanmean(base.nll, axis=(-2, -1))
-        return np.nanmean(steered.nll, axis=(-2, -1)) - own
+        excess: Array = np.nanmean(steered.nll, axis=(-2, -1)) - np.nanmean(base.nll, axis=(-2, -1))
+        return excess
