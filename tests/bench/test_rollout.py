@@ -8,7 +8,7 @@ import torch
 
 from isokl_bench.engine.rollout import Sampler, rollout
 from isokl_bench.engine.steering import Steering
-from isokl_registry import Site, load_registry
+from isokl_registry import IsoklError, Site, load_registry
 from tests import oracle
 from tests.architectures import CONFIGS, build
 
@@ -65,3 +65,114 @@ def test_packing_never_changes_a_result(lm, monkeypatch):
         monkeypatch.undo()
         assert (whole.tokens == split.tokens).all()
         np.testing.assert_allclose(whole.kl, split.kl, atol=1e-4)
+
+
+def test_drafts_change_nothing(lm, monkeypatch):
+    """Right, half right, wrong, ended and missing guesses: the text is the same, read in fewer passes."""
+    steering = steer(lm, "mean_diff")
+    prompts = [lm.chat.ids(text) for text in TEXTS]
+    doses = [0.0, 0.3, 1.0]
+    want = rollout(lm, prompts, steering, doses, WINDOW)
+    assert drafted(lm, prompts, steering, doses, want, want.tokens) == (1 if lm.croppable else WINDOW)
+    half, ended, missing = want.tokens.copy(), want.tokens.copy(), want.tokens.copy()
+    half[:, :, WINDOW // 2] += 1
+    ended[:, 0, 5], ended[:, 0, 6:] = lm.eos[0], -1
+    missing[1:, :, 3:] = -1
+    for guess in (half, ended, missing, np.zeros_like(half), np.full_like(half, -1)):
+        drafted(lm, prompts, steering, doses, want, guess)
+        monkeypatch.setattr(type(lm), "max_rows", lambda self, length, keep=1: 8)
+        drafted(lm, prompts, steering, doses, want, guess)
+        monkeypatch.undo()
+
+
+def drafted(lm, prompts, steering, doses, want, drafts) -> int:
+    """The rollout again, now with guesses, must be the same. Returns how many passes it took."""
+    passes, forward = [], lm.forward
+    lm.forward = lambda *args, **kwargs: passes.append(1) or forward(*args, **kwargs)
+    try:
+        found = rollout(lm, prompts, steering, doses, WINDOW, drafts=drafts)
+    finally:
+        del lm.forward
+    np.testing.assert_array_equal(found.tokens, want.tokens)
+    for name in ("kl", "nll", "entropy", "base_entropy"):
+        np.testing.assert_allclose(getattr(found, name), getattr(want, name), atol=1e-4)
+    assert found.complete.all()
+    return len(passes)
+
+
+def test_inner_linears_are_steered_as_by_the_oracle(lm):
+    """The batch branches in front of the block when a Linear inside it is edited."""
+    width = lm.config.hidden_size
+    names = [
+        name for name, module in lm.blocks[1].named_modules() if name.endswith(("down_proj", "mlp.c_proj"))
+    ]
+    v = torch.nn.functional.normalize(torch.randn(width, generator=torch.Generator().manual_seed(1)), dim=0)
+    sites = {Site(1, names[0]): {"v": v}, Site(2): {"v": v}}
+    steering = Steering(load_registry().create("method", "mean_diff"), sites)
+    prompts = [lm.chat.ids(text) for text in TEXTS]
+    found = rollout(lm, prompts, steering, [0.0, 0.8], 10)
+    for d, dose in enumerate([0.0, 0.8]):
+        for p, prompt in enumerate(prompts):
+            want = oracle.trajectory(lm.model, lm.blocks, steering, dose, prompt, 10, lm.eos)
+            n = len(want["tokens"])
+            assert found.tokens[d, p, :n].tolist() == want["tokens"].tolist()
+            np.testing.assert_allclose(found.kl[d, p, :n], want["kl"], atol=1e-4)
+
+
+def test_a_text_is_computed_once(tiny):
+    """Below the edited site a batch has a row per text, however many doses read it; above, one unsteered row each."""
+    prompts = [tiny.chat.ids(text) for text in TEXTS]
+    lower, upper = [], []
+    handles = [
+        tiny.blocks[layer].register_forward_pre_hook(lambda m, args, rows=rows: rows.append(len(args[0])))
+        for layer, rows in ((2, lower), (3, upper))
+    ]
+    found = rollout(tiny, prompts, steer(tiny, "mean_diff", layers=(2,)), [0.0, 1e-4, 2e-4, 3e-4], 8)
+    for handle in handles:
+        handle.remove()
+    assert (found.tokens == found.tokens[0]).all()  # such doses change no token
+    assert max(lower) == len(prompts)
+    assert upper == [5 * texts for texts in lower]  # four doses and the unsteered row
+
+
+def test_too_strong_doses_leave_and_the_rest_is_unchanged(tiny):
+    prompts = [tiny.chat.ids(text) for text in TEXTS]
+    steering, doses = steer(tiny, "mean_diff", layers=(2,)), [0.5, 400.0, 1.0]
+    want = rollout(tiny, prompts, steering, doses, 12)
+    found = rollout(tiny, prompts, steering, doses, 12, too_strong=lambda dose, values: values.kl.max() > 3)
+    assert found.complete.tolist() == [True, False, True]
+    assert np.nanmax(want.kl[1]) > 3
+    for dose in (0, 2):
+        np.testing.assert_array_equal(found.tokens[dose], want.tokens[dose])
+        np.testing.assert_allclose(found.kl[dose], want.kl[dose], atol=1e-5)
+
+
+def test_out_of_memory_halves_the_batch(tiny, monkeypatch):
+    prompts = [tiny.chat.ids(text) for text in TEXTS]
+    steering = steer(tiny, "mean_diff")
+    want = rollout(tiny, prompts, steering, [0.5, 1.0], 8)
+    lines, forward = [], tiny.forward
+
+    def small(ids, *args, **kwargs):
+        logits = forward(ids, *args, **kwargs)
+        if len(logits) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return logits
+
+    monkeypatch.setattr(tiny, "forward", small, raising=False)
+    monkeypatch.setattr(tiny, "notify", lines.append)
+    monkeypatch.setattr(tiny, "row_limit", tiny.row_limit)
+    found = rollout(tiny, prompts, steering, [0.5, 1.0], 8)
+    np.testing.assert_array_equal(found.tokens, want.tokens)
+    np.testing.assert_allclose(found.kl, want.kl, atol=1e-4)
+    assert lines == [
+        "out of memory on cpu with 6 rows: going on with 3",
+        "out of memory on cpu with 3 rows: going on with 1",
+    ]
+    monkeypatch.setattr(tiny, "forward", fail, raising=False)
+    with pytest.raises(IsoklError, match="out of memory on cpu with a single row"):
+        rollout(tiny, prompts, steering, [0.5], 8)
+
+
+def fail(*args, **kwargs):
+    raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")

@@ -49,9 +49,8 @@ def test_calibration_is_on_target_by_the_oracle(whole, tiny):
     if found["outcome"] == "converged":
         assert abs(value - 1.0) <= 0.05
     assert len(found["evaluations"]) >= 8
-    assert {e["round"] for e in found["evaluations"]} == set(
-        range(1, found["rounds"] + 2)
-    )  # the last is for the interval
+    rounds = {e["round"] for e in found["evaluations"]}
+    assert rounds >= set(range(1, found["rounds"] + 1))  # rounds after those are for the interval
 
 
 def test_both_signs_are_calibrated_and_measured(whole):
