@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALL := .venv/bin/pip install -qq --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt clean
+.PHONY: help demo test bench lint fmt clean
 
 help:  ## Show these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ demo: $(READY)  ## Steer a real language model, store the run and report it
 
 test: $(READY)  ## Run the whole test suite
 	@.venv/bin/pytest -q
+
+bench: $(READY)  ## Time the engine beside the slow, obvious way, and print the table
+	@.venv/bin/pytest -q tests/benchmarks -o python_files='bench_*.py' --timeout 1800 --benchmark-only --benchmark-disable-gc -W ignore
 
 lint: $(READY)  ## Check style and types
 	@.venv/bin/ruff check

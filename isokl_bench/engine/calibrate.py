@@ -19,9 +19,9 @@ from isokl_registry import IsoklError, Stat, TokenValues
 SMALLEST, LARGEST = 1e-4, 1e6  # |dose| tried where a method's range has no end of its own
 # The cheap look: so many doses of the whole range, then so many between two of those; on so many prompts and tokens.
 LOOKS, LOOK_PROMPTS, LOOK_TOKENS = (6, 8), 2, 12
-# Doses of the first round, and how far they lie to either side of where the root is thought; doses of a later round
-# inside the bracket, beside the root as it is then thought; or factors beyond all that was tried.
-FIRST, REACH, INSIDE, OUTSIDE = 5, 2.0, 2, (1.4, 2.0, 8.0, 64.0)
+FIRST, REACH = 6, 2.3  # doses of the first round, and how far they lie to either side of where the root is thought
+INSIDE_ROWS = 32  # of a later round: doses inside the bracket (2 to 6) × prompts, beside the root as it is then thought
+OUTSIDE = (1.4, 2.0, 8.0, 64.0)  # of a later round where there is no bracket yet: × or ÷ the last dose tried
 STRONG = 2.0  # a dose whose stat exceeds this × target (and the tolerance) is too strong to look at further
 MORE = 3  # how often doses are added for an interval that ends beyond those tried
 ROUNDS = 8
@@ -199,7 +199,8 @@ class Calibrator:
         a, b = abs(under.dose), abs(over.dose)
         if b / a - 1 < NARROW:
             return [], []
-        inside = set(np.geomspace(a, b, INSIDE + 2)[1:-1].tolist())
+        count = int(np.clip(INSIDE_ROWS // len(self.prompts), 2, 6))
+        inside = set(np.geomspace(a, b, count + 2)[1:-1].tolist())
         if over.complete:
             inside.add(float(crossing([a, b], np.array([under.value, over.value]), self.target)))
         return sorted(inside - {a, b}), [] if over.complete else self._strong(a)
@@ -247,21 +248,25 @@ class Calibrator:
         """Bootstrap of the crossing over all doses run to their end; where it ends beyond them, more are run. An end
         that is not found is None. The coefficient is always inside: a jump's crossing lies between two doses, the
         coefficient on one."""
-        range_low, range_high = self._range()
         coefficient = abs(chosen.dose)
         for more in range(MORE + 1):
             low, high = self._crossings()
-            first, last = (abs(self._tried[end].evaluation.dose) for end in (0, -1))
-            missing = [max(range_low, first / OUTSIDE[0])] if low == 0 and first > range_low else []
-            if high == math.inf:
-                missing += self._strong(coefficient) or [min(range_high, last * OUTSIDE[0])] * (
-                    last < range_high
-                )
+            missing = self._beyond(low, high)
             if not missing or more == MORE:
                 break
             self._evaluate(number + more, sign, [], full=missing)
         ends = sorted(sign * end for end in (min(low, coefficient), max(high, coefficient)))
         return tuple(end if 0 < abs(end) < math.inf else None for end in ends)  # type: ignore[return-value]
+
+    def _beyond(self, low: float, high: float) -> list[float]:
+        """Doses to run to their end because an interval ends at 0 or infinity, beyond all that were."""
+        least, most = self._range()
+        first, last = (abs(self._tried[end].evaluation.dose) for end in (0, -1))
+        doses = [max(least, first / OUTSIDE[0])] if low == 0 and first > least else []
+        if high == math.inf:
+            ended = max(abs(t.evaluation.dose) for t in self._tried if t.evaluation.complete)
+            doses += self._strong(ended) or [min(most, last * OUTSIDE[0])] * (last < most)
+        return doses
 
     def _crossings(self) -> tuple[float, float]:
         """The interval as the doses run so far give it; 0 or infinity where it ends beyond them."""

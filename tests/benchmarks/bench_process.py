@@ -1,0 +1,58 @@
+"""Whole commands, and peak memory: each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.benchmarks.conftest import LINES, Line, timed
+
+ROOT = Path(__file__).parents[2]
+
+
+def python(*args: str, cwd: Path | None = None) -> str:
+    """Output of a Python process that has all cores."""
+    env = {key: value for key, value in os.environ.items() if key not in ("OMP_NUM_THREADS", "ISOKL_DB")}
+    done = subprocess.run(
+        [sys.executable, *args], capture_output=True, text=True, env=env, cwd=cwd or ROOT, check=True
+    )
+    return done.stdout
+
+
+def test_whole_run(tmp_path):
+    """A new database each time; imports and loading included."""
+    isokl = "from isokl_bench.cli import main; main()"
+    numbers = iter(range(100))
+
+    def run() -> None:
+        arguments = [
+            "run",
+            "--method",
+            "pca",
+            "--model",
+            "tiny-qwen",
+            "--quiet",
+            "--db",
+            f"{next(numbers)}.db",
+        ]
+        python("-c", isokl, *arguments, cwd=tmp_path)
+
+    seconds, _ = timed(run, 4)
+    LINES.append(Line("whole `isokl run`, tiny-qwen, all metrics", f"{seconds:.1f} s", "", "", "≤ 12 s"))
+
+
+def test_peak_memory():
+    """64 rows, 256 tokens, a vocabulary of 151 936."""
+    found = json.loads(python("-m", "tests.benchmarks.peak_memory"))
+    LINES.append(
+        Line(
+            "peak memory of a rollout beyond weights and caches",
+            f"{found['extra'] / 2**30:.2f} GiB",
+            f"{found['weights'] / 2**30:.2f} + {found['caches'] / 2**30:.2f} GiB",
+            "",
+            "≤ 1 GB",
+        )
+    )

@@ -1,0 +1,101 @@
+"""The models and steerings that are timed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoModelForCausalLM, Qwen3Config
+
+from isokl_bench.config import Resolved, RunConfig, resolve
+from isokl_bench.engine.calibrate import Calibration, Calibrator
+from isokl_bench.engine.lm import LanguageModel
+from isokl_bench.engine.rollout import rollout
+from isokl_bench.engine.steering import Steering
+from isokl_bench.runner import fit, load_model
+from isokl_registry import Loaded, Site, Stat, load_registry
+from tests import oracle
+from tests.architectures import byte_tokenizer
+
+WINDOW, TARGET, TOLERANCE = 20, 1.0, 0.05
+LOW, HIGH = 1e-4, 1e6  # the range that the engine searches, given to the bisection, too
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A steering on a model, with the prompts to calibrate it on."""
+
+    lm: LanguageModel
+    steering: Steering
+    prompts: list[list[int]]
+    stat: Stat
+
+    def calibrate(self) -> Calibration:
+        return Calibrator(
+            self.lm, self.steering, self.prompts, WINDOW, self.stat, TARGET, TOLERANCE, seed=0
+        ).run(1)
+
+    def kl_p95(self, dose: float) -> float:
+        """By the oracle."""
+        lm = self.lm
+        return oracle.kl_p95(lm.model, lm.blocks, self.steering, dose, self.prompts, WINDOW, lm.eos)
+
+    def kl_p95_by_engine(self, dose: float) -> float:
+        found = rollout(self.lm, self.prompts, self.steering, [dose], WINDOW).values(0)
+        return float(self.stat(found, found))
+
+    def bisect(self) -> tuple[float, int]:
+        """The oracle's coefficient, and how many evaluations it took."""
+        tried = []
+
+        def stat(dose: float) -> float:
+            tried.append(dose)
+            return self.kl_p95(dose)
+
+        return oracle.bisect(stat, TARGET, TOLERANCE, LOW, HIGH)[0], len(tried)
+
+
+def plan(model: str, prompts: int) -> Resolved:
+    config = RunConfig(model, "mean_diff", calibration_prompts=prompts, holdout_prompts=8)
+    return resolve(config, load_registry())
+
+
+def tiny(model: str, prompts: int) -> Subject:
+    """mean_diff of sentiment on one of the shipped models."""
+    resolved = plan(model, prompts)
+    lm = load_model(resolved)
+    steering = fit(resolved, lm, [Site(layer) for layer in resolved.layers])
+    texts = [lm.chat.ids(prompt.text) for prompt in resolved.splits.calibration]
+    return Subject(lm, steering, texts, resolved.stat)
+
+
+def random_qwen(prompts: int, *, blocks: int = 28, hidden: int = 1024) -> Subject:
+    """The shape of Qwen3 0.6B with random weights, scaled up until its next-token distributions are as peaked as a
+    trained model's, steered along a random direction at 60 % of its depth."""
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=151_936,
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=blocks,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        head_dim=128,
+        tie_word_embeddings=True,
+        bos_token_id=257,
+        eos_token_id=258,
+        pad_token_id=256,
+    )
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim >= 2:
+                parameter.mul_(4.0)
+    lm = LanguageModel(Loaded(model, byte_tokenizer()))
+    registry = load_registry()
+    direction = torch.nn.functional.normalize(torch.randn(hidden), dim=0)
+    steering = Steering(
+        registry.create("method", "mean_diff"), {Site(round(0.6 * (blocks - 1))): {"v": direction}}
+    )
+    ids = torch.randint(0, 150_000, (prompts, 30)).tolist()
+    return Subject(lm, steering, ids, registry.create("stat", "kl_p95"))
