@@ -19,8 +19,13 @@ from isokl_registry import IsoklError, Stat, TokenValues
 SMALLEST, LARGEST = 1e-4, 1e6  # |dose| tried where a method's range has no end of its own
 # The cheap look: so many doses of the whole range, then so many between two of those; on so many prompts and tokens.
 LOOKS, LOOK_PROMPTS, LOOK_TOKENS = (6, 8), 2, 12
-FIRST, REACH = 6, 2.3  # doses of the first round, and how far they lie to either side of where the root is thought
-INSIDE_ROWS = 32  # of a later round: doses inside the bracket (2 to 6) × prompts, beside the root as it is then thought
+FIRST, REACH = (
+    6,
+    2.3,
+)  # doses of the first round, and how far they lie to either side of where the root is thought
+INSIDE_ROWS = (
+    32  # of a later round: doses inside the bracket (2 to 6) × prompts, beside the root as it is then thought
+)
 OUTSIDE = (1.4, 2.0, 8.0, 64.0)  # of a later round where there is no bracket yet: × or ÷ the last dose tried
 STRONG = 2.0  # a dose whose stat exceeds this × target (and the tolerance) is too strong to look at further
 MORE = 3  # how often doses are added for an interval that ends beyond those tried

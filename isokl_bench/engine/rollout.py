@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from isokl_bench.engine.compare import compare
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.packing import in_batches
 from isokl_bench.engine.steering import Steering, attached
-from isokl_registry import TokenValues
+from isokl_bench.engine.walk import BROKEN_BASE, Walk
+from isokl_registry import IsoklError, TokenValues
 
 Array = NDArray[np.float64]
 Row = tuple[int, int]  # dose, prompt
@@ -82,8 +84,6 @@ def rollout(
     the greedy text. They change nothing but the time: what a guess has right is read in one forward pass. Raises
     IsoklError when the base model's logits are not finite, or memory does not suffice for one row.
     """
-    from isokl_bench.engine.walk import Walk
-
     result = Rollout.empty(len(doses), len(prompts), window)
     rows = [(dose, prompt) for dose in range(len(doses)) for prompt in range(len(prompts))]
     if not lm.croppable or sampler is not None:
@@ -110,9 +110,9 @@ def teacher_forced(
     positions: int,
 ) -> tuple[list[TokenValues], TokenValues]:
     """What the next token would be after each of the last `positions` prefixes of the prompts: the values of every dose
-    (arrays [prompt, position]; KL infinite where logits are not finite), and those of the base model itself."""
-    from isokl_bench.engine.compare import compare
+    (arrays [prompt, position]; KL infinite where logits are not finite), and those of the base model itself.
 
+    Raises IsoklError when the base model's logits are not finite."""
     shape = (len(doses) + 1, len(prompts), positions)
     kl, nll = np.full(shape, np.nan), np.full(shape, np.nan)
 
@@ -139,5 +139,7 @@ def teacher_forced(
     with attached(lm, steering) as edits:
         size = lm.max_rows(max(map(len, prompts)), positions) // len(prompts)
         in_batches(lm, range(len(doses)), size, score)
+    if np.isinf(kl[-1]).any():
+        raise IsoklError(BROKEN_BASE)
     values = [TokenValues(k, n) for k, n in zip(kl, nll, strict=True)]
     return values[:-1], values[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,11 +13,14 @@ from torch import Tensor
 from isokl_bench.engine.cache import append_texts, cut_mask, cut_rows, select_rows
 from isokl_bench.engine.compare import compare
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.rollout import Rollout, Row, Sampler, TooStrong
 from isokl_bench.engine.steering import Edits
 from isokl_registry import IsoklError
 
+if TYPE_CHECKING:
+    from isokl_bench.engine.rollout import Rollout, Row, Sampler, TooStrong
+
 Ints = NDArray[np.int64]
+BROKEN_BASE = "logits of the unsteered model are not finite: use --dtype float32 or bfloat16"
 CHECK_EVERY = 2  # tokens between two looks at which rows and doses are still needed
 MOVE = 0.75  # rows are moved together when fewer than this share of them is: moving caches costs time, too
 
@@ -195,7 +199,7 @@ class Walk:
         r.finite[dose[bad]] = False
         r.kl[dose[bad], prompt[bad], t[bad]] = np.inf
         if not np.isfinite(numbers[3]).all():
-            raise IsoklError("logits of the unsteered model are not finite: use --dtype float32 or bfloat16")
+            raise IsoklError(BROKEN_BASE)
         self.noted.clear()
         for i in np.flatnonzero(~self.alive):
             if r.complete[self.dose[i]]:
