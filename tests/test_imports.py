@@ -121,6 +121,14 @@ def test_light_commands_load_nothing_heavy(line):
     assert modules & HEAVY == set()
 
 
+def test_a_list_of_commands_loads_none_of_them():
+    assert loaded_by("--help")[0] & {"isokl_registry", "isokl_plugins", "isokl_db", "pluggy", "rich"} == set()
+
+
+def test_a_listing_is_drawn_without_rich():
+    assert "rich" not in loaded_by("plugins")[0]
+
+
 def test_help_takes_at_most_a_third_of_a_second():
     """In CPU time, and the best of three, so that a busy machine does not fail it."""
     assert min(loaded_by("--help")[1] for _ in range(3)) <= 0.3

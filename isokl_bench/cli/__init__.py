@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
 import click
 
-from isokl_registry import IsoklError, unknown
-
-COMMANDS = {"run": "run", "report": "report", "plugins": "plugins", "db": "db"}
+COMMANDS = {
+    "run": "Fit a steering, calibrate it, validate it and measure it.",
+    "report": "Print Table 1 and write it and Figure 1 as files.",
+    "plugins": "List what there is of each kind, and what was left out.",
+    "db": "Look into the results database.",
+}
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class LazyGroup(click.Group):
-    """Imports a command's module when the command is asked for."""
+    """Imports a command's module when the command is asked for, and not to list it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -22,19 +26,31 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(f"isokl_bench.cli.{COMMANDS[cmd_name]}"), cmd_name)
+        command = getattr(import_module(f"isokl_bench.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from isokl_registry import IsoklError, unknown
+
             raise IsoklError(unknown("command", args[0], COMMANDS))
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "color": False if os.environ.get("NO_COLOR") else None,
+    },
+)
 @click.version_option(package_name="isokl-bench", prog_name="isokl")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error (anywhere on the line).")
 def cli(debug: bool) -> None:
@@ -43,6 +59,9 @@ def cli(debug: bool) -> None:
 
 def main() -> None:
     """Entry point: every failure is one line on stderr and a non-zero exit code."""
+    # On a busy machine torch's OpenMP threads would spin for a core that others have: a hundred times slower. Spinning for
+    # microseconds instead of milliseconds costs an idle machine nothing. Read when torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     args = sys.argv[1:]
     debug = "--debug" in args
     sys.exit(invoke([arg for arg in args if arg != "--debug"], debug=debug))
@@ -74,8 +93,8 @@ def invoke(args: list[str], *, debug: bool = False) -> int:
 
 def explain(error: Exception) -> str:
     """One line for any exception. Our own say what to do; for others the traceback is offered."""
+    from isokl_registry import IsoklError
+
     text = " ".join(str(error).split())
-    ours = (
-        isinstance(error, IsoklError) or type(error).__name__ == "StoreError"
-    )  # isokl_db is not loaded for this
+    ours = isinstance(error, IsoklError) or type(error).__name__ == "StoreError"  # isokl_db stays unloaded
     return text if ours else f"{type(error).__name__}: {text or 'no message'} (add --debug for the traceback)"

@@ -6,18 +6,22 @@ import dataclasses
 import inspect
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from shutil import get_terminal_size
+from textwrap import wrap
+from typing import Any
 
 import click
 
 from isokl_registry import Entry, IsoklError, Registry, load_registry, unknown
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
 FACTS = ("prompt_set", "path", "operation", "linears", "target", "unit", "version")
-UNFOLDED = 1_000_000
+Style = Mapping[str, Any]  # arguments of click.style
+NAME: Style = {"fg": "cyan"}
+PLAIN: Style = {}
+PALE: Style = {"dim": True}
+NARROW = 20  # characters that a folded column keeps on the narrowest terminal
 
 
 @click.group(invoke_without_command=True)
@@ -44,10 +48,9 @@ def show(name: str) -> None:
         raise IsoklError(
             unknown("plugin", name, {known for of_kind in entries.values() for known in of_kind})
         )
-    console = _console()
     for entry in found:
-        print_entry(console, entry)
-        console.print()
+        print_entry(entry)
+        click.echo()
 
 
 def listing(registry: Registry) -> dict[str, Any]:
@@ -64,36 +67,34 @@ def listing(registry: Registry) -> dict[str, Any]:
 
 def print_listing(registry: Registry) -> None:
     """One table per kind, then the failures in red."""
-    console = _console()
     for kind, of_kind in registry.entries.items():
-        console.print(f"[bold]{kind}s[/]")
+        click.secho(f"{kind}s", bold=True)
         rows = [(e.name, _summary(e), str(e.source)) for e in of_kind.values()]
-        console.print(_table(rows, styles=("cyan", "", "dim")))
-        console.print()
+        _print_table(rows, (NAME, PLAIN, PALE))
+        click.echo()
     for failure in registry.failures:
-        console.print(str(failure), style="red", markup=False)
-    console.print("[dim]isokl plugins show NAME prints parameters and details[/]")
+        click.secho(str(failure), fg="red")
+    click.secho("isokl plugins show NAME prints parameters and details", dim=True)
 
 
-def print_entry(console: Console, entry: Entry) -> None:
+def print_entry(entry: Entry) -> None:
     """Docstring, parameters with types and defaults, facts, source file and distribution of one component."""
     component = entry.component
     cls = component if isinstance(component, type) else type(component)
-    console.print(f"[bold]{entry.kind} [cyan]{entry.name}[/][/]")
-    if component is not cls:
-        console.print(_summary(entry), markup=False)
-    console.print(inspect.getdoc(cls) or "", markup=False)
-    console.print()
+    click.echo(click.style(f"{entry.kind} ", bold=True) + click.style(entry.name, bold=True, **NAME))
+    about = [] if component is cls else [_summary(entry)]
+    about += (inspect.getdoc(cls) or "").splitlines()
+    _print_table([(line,) for line in about], (PLAIN,), indent="")
+    click.echo()
     if component is cls:
         parameters = [_parameter(field) for field in dataclasses.fields(component)]
-        console.print("[bold]parameters[/]" if parameters else "[bold]no parameters[/]")
-        if parameters:
-            console.print(_table(parameters, styles=("cyan", "", "")))
-        console.print()
+        click.secho("parameters" if parameters else "no parameters", bold=True)
+        _print_table(parameters, (NAME, PLAIN, PLAIN))
+        click.echo()
     facts = {name.replace("_", " "): _text(getattr(component, name, "")) for name in FACTS}
     facts["file"] = str(getattr(sys.modules.get(cls.__module__), "__file__", None) or "unknown")
     facts["from"] = f"{entry.source}, plugin {entry.source.plugin}"
-    console.print(_table([fact for fact in facts.items() if fact[1]], styles=("dim", "")))
+    _print_table([fact for fact in facts.items() if fact[1]], (PALE, PLAIN))
 
 
 def _parameter(field: dataclasses.Field[Any]) -> tuple[str, str, str]:
@@ -119,21 +120,16 @@ def _text(value: Any) -> str:
     return ", ".join(map(_text, value)) if isinstance(value, tuple) else str(value)
 
 
-def _table(rows: list[Any], styles: tuple[str, ...]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(width=1)
-    for style in styles:
-        table.add_column(style=style, overflow="fold")
+def _print_table(rows: Sequence[Sequence[str]], styles: Sequence[Style], indent: str = "   ") -> None:
+    """Rows in columns. On a terminal the widest column is folded to fit; elsewhere nothing is."""
+    widths = [max(1, *map(len, column)) for column in zip(*rows, strict=True)]
+    if widths and sys.stdout.isatty():
+        excess = len(indent) + sum(widths) + 2 * (len(widths) - 1) - get_terminal_size().columns
+        widest = widths.index(max(widths))
+        widths[widest] -= max(0, min(excess, widths[widest] - NARROW))
     for row in rows:
-        table.add_row("", *map(Text, row))
-    return table
-
-
-def _console() -> Console:
-    """As wide as the terminal; where the output is no terminal nothing is folded."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else UNFOLDED, highlight=False)
+        folded = [wrap(text, width) or [""] for text, width in zip(row, widths, strict=True)]
+        for line in zip_longest(*folded, fillvalue=""):
+            cells = zip(line, [*widths[:-1], 0], styles, strict=True)
+            texts = (click.style(text.ljust(width), **style) for text, width, style in cells)
+            click.echo(indent + "  ".join(texts))

@@ -18,14 +18,10 @@ from isokl_registry import IsoklError, Stat, TokenValues
 
 SMALLEST, LARGEST = 1e-4, 1e6  # |dose| tried where a method's range has no end of its own
 # The cheap look: so many doses of the whole range, then so many between two of those; on so many prompts and tokens.
-LOOKS, LOOK_PROMPTS, LOOK_TOKENS = (6, 8), 2, 12
-FIRST, REACH = (
-    6,
-    2.3,
-)  # doses of the first round, and how far they lie to either side of where the root is thought
-INSIDE_ROWS = (
-    32  # of a later round: doses inside the bracket (2 to 6) × prompts, beside the root as it is then thought
-)
+LOOKS, LOOK_PROMPTS, LOOK_TOKENS = (6, 6), 2, 12
+# Doses of the first round, and how far they lie to either side of where the root is thought.
+FIRST, REACH = 4, 1.7
+INSIDE = 2  # doses of a later round inside the bracket, beside the root as it is then thought
 OUTSIDE = (1.4, 2.0, 8.0, 64.0)  # of a later round where there is no bracket yet: × or ÷ the last dose tried
 STRONG = 2.0  # a dose whose stat exceeds this × target (and the tolerance) is too strong to look at further
 MORE = 3  # how often doses are added for an interval that ends beyond those tried
@@ -204,11 +200,10 @@ class Calibrator:
         a, b = abs(under.dose), abs(over.dose)
         if b / a - 1 < NARROW:
             return [], []
-        count = int(np.clip(INSIDE_ROWS // len(self.prompts), 2, 6))
-        inside = set(np.geomspace(a, b, count + 2)[1:-1].tolist())
+        inside = set(np.geomspace(a, b, INSIDE + (2 if over.complete else 3))[1:-1].tolist())
         if over.complete:
             inside.add(float(crossing([a, b], np.array([under.value, over.value]), self.target)))
-        return sorted(inside - {a, b}), [] if over.complete else self._strong(a)
+        return sorted(inside - {a, b}), self._strong(a)
 
     def _conclude(self, sign: int) -> Calibration:
         best, (under, over) = self._best(), self._bracket()
@@ -245,8 +240,11 @@ class Calibrator:
         )
 
     def _strong(self, beyond: float) -> list[float]:
-        """The first dose beyond that was too strong to be run to its end."""
+        """The first dose beyond that was too strong to be run to its end, unless such a dose has been: whatever prompts
+        are resampled, the coefficient's interval should end below it."""
         after = [tried.evaluation for tried in self._tried if abs(tried.evaluation.dose) > beyond]
+        if any(e.complete and e.value > self._ceiling for e in after):
+            return []
         return [abs(e.dose) for e in after if not e.complete and e.value < math.inf][:1]
 
     def _interval(self, chosen: Evaluation, sign: int, number: int) -> tuple[float | None, float | None]:

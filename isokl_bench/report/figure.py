@@ -66,7 +66,9 @@ def _config() -> Any:
         titleFontSize=12,
         labelFontSize=11,
     )
-    legend = alt.LegendConfig(orient="top", title=None, labelFontSize=13, labelColor=INK, symbolStrokeWidth=3)
+    legend = alt.LegendConfig(
+        orient="top", title=None, labelFontSize=13, labelColor=INK, labelLimit=WIDTH, symbolStrokeWidth=3
+    )
     return alt.Config(
         font="Helvetica, Arial, sans-serif", view=alt.ViewConfig(stroke=None), axis=axis, legend=legend
     )
@@ -89,7 +91,7 @@ class _Drawing:
         self.colour = alt.Color(
             "series:N",
             scale=alt.Scale(domain=curves.series, range=list(COLOURS[: len(curves.series)])),
-            legend=alt.Legend(symbolType="stroke", symbolOpacity=1),
+            legend=alt.Legend(symbolType="stroke", symbolOpacity=1, columns=_legend_columns(curves.series)),
         )
 
     def block(self, block: Block) -> Any:
@@ -140,13 +142,15 @@ class _Drawing:
         ]
 
     def _band(self, curve: Curve, x: str, scale: Any, axis: Any) -> Any:
-        mark = alt.MarkDef(type="area", fillOpacity=0.15)  # an opacity would cost the PNG a layer each
+        mark = alt.MarkDef(
+            type="area", fillOpacity=0.15, aria=False
+        )  # an opacity would cost the PNG a layer each
         low = alt.Y("low:Q", scale=scale, axis=axis)
         return self._unit(curve, mark, x=self._x(x), y=low, y2=alt.Y2("high"), color=self.colour)
 
     def _lines(self, curve: Curve, x: str, y: str, scale: Any, axis: Any) -> list[Any]:
         points = {"size": 16, "filled": True} if x == "fork" else False
-        mark = alt.MarkDef(type="line", strokeWidth=1.8, point=points)
+        mark = alt.MarkDef(type="line", strokeWidth=1.8, point=points, aria=False)
         place = {"x": self._x(x), "y": alt.Y(f"{y}:Q", scale=scale, axis=axis)}
         lines = [self._unit(curve, mark, **place, color=self.colour)]
         if self.hover:
@@ -183,6 +187,12 @@ class _Drawing:
         name = next((name for name, known in self.data.items() if known is rows), f"data{len(self.data)}")
         self.data[name] = rows
         return alt.UnitSpec(data=alt.NamedData(name=name), mark=mark, encoding=alt.Encoding(**encoding))
+
+
+def _legend_columns(series: Sequence[str]) -> int:
+    """0, which is all in one row, where that is no wider than the panels; else as many as fit side by side."""
+    widths = [36 + 7 * len(name) for name in series]
+    return 0 if sum(widths) <= WIDTH else max(1, WIDTH // max(widths))
 
 
 def kl_domain(blocks: Sequence[Block]) -> list[float]:

@@ -6,7 +6,6 @@ from contextlib import suppress
 from html import escape
 from importlib.metadata import version
 from json import dumps
-from threading import Thread
 from typing import Any
 
 import vl_convert
@@ -26,11 +25,6 @@ _PAGE = """<!DOCTYPE html>
 vegaEmbed("#figure", {spec}, {{mode: "vega-lite"}});
 </script>
 """
-
-
-def warm_up() -> None:
-    """Start the drawing engine in the background: that takes half a second, in which the store can be read."""
-    Thread(target=vl_convert.vegalite_to_svg, args=({"mark": "point", "data": {"values": []}},)).start()
 
 
 def svg(spec: dict[str, Any]) -> str:

@@ -24,24 +24,6 @@ if TYPE_CHECKING:
 FIGURES = ("figure1.png", "figure1.svg", "figure1.html")
 
 
-def make_report(
-    store: Store, folder: Path, filters: Mapping[str, Sequence[str]], console: Console
-) -> list[Path]:
-    """Print Table 1, write it and Figure 1 into the folder, and return what was written.
-
-    Raises IsoklError when no finished run is selected or a file cannot be written, StoreError when the store fails."""
-    from isokl_bench.report.figure_files import warm_up
-
-    with _uncollected():
-        runs = finished_runs(store, filters)
-        warm_up()
-        sheet = Sheet(table_rows(store, runs))
-        print_table(sheet, console)
-        console.print()
-        make_folder(folder)
-        return _write_table(sheet, folder) + _write_figure(store, sheet, folder, console)
-
-
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """No garbage collection: with 10 000 runs it would take a tenth of the time, and find nothing."""
@@ -50,6 +32,20 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+@_uncollected()
+def make_report(
+    store: Store, folder: Path, filters: Mapping[str, Sequence[str]], console: Console
+) -> list[Path]:
+    """Print Table 1, write it and Figure 1 into the folder, and return what was written.
+
+    Raises IsoklError when no finished run is selected or a file cannot be written, StoreError when the store fails."""
+    sheet = Sheet(table_rows(store, finished_runs(store, filters)))
+    print_table(sheet, console)
+    console.print()
+    make_folder(folder)
+    return _write_table(sheet, folder) + _write_figure(store, sheet, folder, console)
 
 
 def _write_table(sheet: Sheet, folder: Path) -> list[Path]:

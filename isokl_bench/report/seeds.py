@@ -15,7 +15,7 @@ from isokl_bench.statistics import LEVEL, RESAMPLES
 Array = NDArray[np.float64]
 EXACT = 7  # up to here all resamples can be listed (1 716 of them), so none need be drawn
 DRAWN = 200
-BLOCK = 2_000_000  # numbers held at a time
+BLOCK = 500_000  # numbers held at a time; larger arrays cost more in memory than they save in calls
 
 
 def seed_intervals(samples: Sequence[Sequence[float]]) -> list[tuple[float, float, float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -105,24 +105,23 @@ def table_rows(store: Store, runs: Sequence[Run]) -> list[Row]:
 
 
 def _stored(store: Store, wanted: Collection[tuple[int, int]]) -> Stored:
-    """The summaries that Table 1 needs, found by index; measurements stay unread."""
-    keys = {(q.metric, q.quantity, alpha): q.key(alpha) for q in QUANTITIES for alpha in q.alphas}
+    """The summaries that Table 1 needs, each found by index (in the order of the joins); measurements stay unread."""
+    keys = " UNION ALL ".join(
+        f"SELECT '{q.key(alpha)}' AS name, '{q.metric}' AS metric, '{q.quantity}' AS quantity, {alpha} AS alpha"
+        for q in QUANTITIES
+        for alpha in q.alphas
+    )
     answer = store.query(
-        "SELECT attempt_id, sign, metric, quantity, alpha, mean, low, high, n FROM result_summaries "
-        f"WHERE metric IN ({_listed(q.metric for q in QUANTITIES)}) "
-        f"AND quantity IN ({_listed(q.quantity for q in QUANTITIES)}) "
-        f"AND alpha IN ({', '.join(map(str, ALPHAS))}) AND position IS NULL AND mean IS NOT NULL"
+        "SELECT s.attempt_id, s.sign, k.name, s.mean, s.low, s.high, s.n "
+        f"FROM latest l CROSS JOIN ({keys}) k CROSS JOIN summaries s "
+        "WHERE s.attempt_id = l.attempt_id AND s.metric = k.metric AND s.quantity = k.quantity "
+        "AND s.alpha = k.alpha AND s.position IS NULL AND s.mean IS NOT NULL"
     )
     found: Stored = {run: {} for run in wanted}
-    for attempt, sign, metric, quantity, alpha, *estimate in answer.rows:
-        key = keys.get((metric, quantity, alpha))
-        if key is not None and (attempt, sign) in found:
-            found[attempt, sign][key] = Estimate(*estimate)
+    for attempt, sign, key, mean, low, high, n in answer.rows:
+        if (attempt, sign) in found:
+            found[attempt, sign][key] = Estimate(mean, low, high, n)
     return found
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in sorted(set(names)))
 
 
 def _fill(rows: Sequence[Row], stored: Stored) -> None:

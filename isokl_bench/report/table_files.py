@@ -72,7 +72,6 @@ def plain_csv(sheet: Sheet) -> str:
     return text.getvalue()
 
 
-
 def _identity(sheet: Sheet, row: Row, others: Sequence[str]) -> list[object]:
     run, shown = row.first, sheet.dimensions(row.first)
     _, protocol, _, layers, window = run.dimensions

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -169,6 +172,23 @@ def test_show_prints_every_kind_that_has_the_name(isokl):
         f"file {__file__}",
         "from isokl-potter 0.3, plugin potter",
         "",
+    ]
+
+
+def test_on_a_terminal_the_widest_column_is_folded(monkeypatch, capsys):
+    monkeypatch.setattr(module, "get_terminal_size", lambda: os.terminal_size((44, 24)))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    registry = Registry()
+    plugin = SimpleNamespace(register_models=register_models)
+    registry.add(Source("potter", "isokl-potter", "0.3"), lambda: plugin)
+    module.print_listing(registry)
+    shown = capsys.readouterr().out
+    assert "\x1b[36mbend\x1b[0m" in shown
+    assert click.unstyle(shown).splitlines()[2:6] == [
+        "models",
+        "   bend  soft and brown        isokl-potter 0.3",
+        "   shy   (no description:      isokl-potter 0.3",
+        "         division by zero)     ",
     ]
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -595,6 +596,21 @@ def test_the_figure_is_valid_vega_lite(path: Path) -> None:
     assert curves is not None
     alt.Chart.from_dict(figure(curves, hover=True))
     assert kl_domain(curves.blocks) == pytest.approx([0.1, 1.5 * 1.6], rel=0.1)
+
+
+def test_a_legend_that_is_wider_than_the_panels_has_rows(path: Path) -> None:
+    with Store(path, read_only=True) as store:
+        curves = read_curves(store, sheet(path))
+    assert curves is not None
+
+    def columns(*series: str) -> int:
+        drawing = figure(replace(curves, series=list(series)))
+        color = drawing["vconcat"][0]["vconcat"][0]["hconcat"][0]["layer"][0]["encoding"]["color"]
+        return int(color["legend"]["columns"])
+
+    assert columns("pca", "mean_diff") == 0
+    assert columns(*(f"directional_ablation (layers {layer})" for layer in range(100, 107))) == 2
+    assert columns("x" * 500, "y" * 500) == 1
 
 
 def test_a_kl_of_zero_has_a_place_on_the_logarithmic_axis(store: Store) -> None:

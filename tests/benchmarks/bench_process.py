@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.benchmarks.conftest import LINES, Line, timed
+from tests.benchmarks.startup import report_cost, startup_seconds
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,4 +58,18 @@ def test_peak_memory():
             "",
             "≤ 1 GB",
         )
+    )
+
+
+@pytest.mark.parametrize("command", ["--help", "plugins"])
+def test_startup(command):
+    LINES.append(
+        Line(f"`isokl {command}`, user time", f"{startup_seconds(command):.3f} s", "", "", "≤ 0.15 s")
+    )
+
+
+def test_report():
+    seconds, megabytes = report_cost()
+    LINES.append(
+        Line("`isokl report`, 10 000 runs", f"{seconds:.2f} s, {megabytes:.0f} MB", "", "", "≤ 3 s, ≤ 500 MB")
     )

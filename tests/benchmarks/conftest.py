@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the command line sets it
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 HEAD = "| case | isokl | reference | ratio | wanted |\n|---|--:|--:|--:|--:|"
 

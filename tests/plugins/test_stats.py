@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from isokl_registry import TokenValues
+from isokl_registry import TokenValues, load_registry
+
+STATS = ["kl_p95", "kl_mean", "kl_max", "nll"]
 
 
 @pytest.fixture
@@ -47,14 +51,53 @@ def test_default_targets(registry, name, target):
     assert registry.create("stat", name).target == target
 
 
-@pytest.mark.parametrize("name", ["kl_p95", "kl_mean", "kl_max", "nll"])
-def test_unfinished_rollout_bounds_the_stat_from_below(values, registry, name):
-    """What early exit rests on: 0 for every token that is still to come gives no more than the finished stat."""
+@pytest.mark.parametrize("name", STATS)
+@given(
+    seed=st.integers(0, 2**32), prompts=st.integers(1, 6), tokens=st.integers(1, 12), heavy=st.floats(0.2, 3)
+)
+def test_unfinished_rollout_bounds_the_stat_from_below(name, seed, prompts, tokens, heavy):
+    """What early exit rests on: 0 for every token that is still to come, of rows that may yet end, gives no more than
+    the finished stat. So a dose that is over a ceiling already is over it in the end, and dropping it is certain."""
+    rng = np.random.default_rng(seed)
+    kl, nll = (rng.exponential(size=(prompts, tokens)) ** heavy for _ in range(2))
+    base = TokenValues(kl, rng.exponential(size=(prompts, tokens)))
+    length = rng.integers(1, tokens + 1, size=prompts)
+    ended = np.arange(tokens) >= length[:, None]
+    kl[ended] = nll[ended] = np.nan
+    stat = load_registry().create("stat", name)
+    final = stat(TokenValues(kl, nll), base)
+    for done in range(tokens + 1):
+        known = np.arange(tokens) < done
+        over = ended & (length[:, None] <= done)  # an end that has been seen
+        partial = TokenValues(*(np.where(over, np.nan, np.where(known, x, 0.0)) for x in (kl, nll)))
+        assert stat(partial, base) <= final + 1e-12
+
+
+@pytest.mark.parametrize("name", STATS)
+def test_sets_of_prompts_at_once(values, registry, name):
+    """What the bootstrap rests on: resampled sets with a dimension more in front, each as it would be alone."""
     steered, base = values
     stat = registry.create("stat", name)
-    for done in range(1, 20):
-        kl, nll = steered.kl.copy(), steered.nll.copy()
-        kl[:, done:] = nll[:, done:] = 0.0
-        if done >= 7:
-            kl[2, 7:] = nll[2, 7:] = np.nan  # known to have ended
-        assert stat(TokenValues(kl, nll), base) <= stat(steered, base) + 1e-12
+    sets = np.random.default_rng(1).integers(0, 6, size=(7, 6))
+
+    def pick(rows):
+        return [TokenValues(v.kl[rows], v.nll[rows]) for v in (steered, base)]
+
+    together = stat(*pick(sets))
+    assert together.shape == (7,)
+    assert together == pytest.approx([float(stat(*pick(rows))) for rows in sets], abs=1e-12)
+
+
+@given(
+    kl=st.lists(
+        st.one_of(st.floats(0, 1e6), st.just(np.nan), st.just(np.inf)), min_size=1, max_size=60
+    ).filter(lambda values: not all(np.isnan(values)))
+)
+def test_kl_p95_is_numpys(kl):
+    array = np.array(kl)[None]
+    with np.errstate(invalid="ignore"):
+        want = np.percentile(pool(array), 95)
+    found = float(
+        load_registry().create("stat", "kl_p95")(TokenValues(array, array), TokenValues(array, array))
+    )
+    assert found == pytest.approx(want) or (np.isnan(want) and found == np.inf)
