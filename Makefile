@@ -20,7 +20,7 @@ test: $(READY)  ## Run the whole test suite
 	@.venv/bin/pytest -q
 
 bench: $(READY)  ## Time the engine beside the slow, obvious way, and print the table
-	@.venv/bin/pytest -q tests/benchmarks -o python_files='bench_*.py' --timeout 1800 --benchmark-only --benchmark-disable-gc -W ignore
+	@.venv/bin/pytest -q tests/benchmarks -o python_files='bench_*.py' --timeout 1800 --benchmark-disable-gc -W ignore
 
 lint: $(READY)  ## Check style and types
 	@.venv/bin/ruff check

@@ -70,7 +70,7 @@ def crossing(doses: Sequence[float], values: ArrayLike, target: float) -> Array:
     values = np.asarray(values, dtype=float)
     above = values > target
     after = above.argmax(0)
-    first = np.maximum(after, 1)
+    first = np.minimum(np.maximum(after, 1), len(values) - 1)
     x0, x1 = np.log(doses)[first - 1], np.log(doses)[first]
     y0, y1 = (np.take_along_axis(values, index[None], 0)[0] for index in (first - 1, first))
     with np.errstate(all="ignore"):  # columns that never pass the target give nonsense, replaced below

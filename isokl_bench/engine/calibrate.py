@@ -18,10 +18,10 @@ from isokl_registry import IsoklError, Stat, TokenValues
 
 SMALLEST, LARGEST = 1e-4, 1e6  # |dose| tried where a method's range has no end of its own
 # The cheap look: so many doses of the whole range, then so many between two of those; on so many prompts and tokens.
-LOOKS, LOOK_PROMPTS, LOOK_TOKENS = (6, 6), 2, 12
+LOOKS, LOOK_PROMPTS, LOOK_TOKENS = (6, 6), 1, 12
 # Doses of the first round, and how far they lie to either side of where the root is thought.
 FIRST, REACH = 4, 1.7
-INSIDE = 2  # doses of a later round inside the bracket, beside the root as it is then thought
+INSIDE = 1  # doses of a later round inside the bracket, beside the root as it is then thought
 OUTSIDE = (1.4, 2.0, 8.0, 64.0)  # of a later round where there is no bracket yet: × or ÷ the last dose tried
 STRONG = 2.0  # a dose whose stat exceeds this × target (and the tolerance) is too strong to look at further
 MORE = 3  # how often doses are added for an interval that ends beyond those tried
@@ -158,11 +158,20 @@ class Calibrator:
         return float(self.stat(values, self._base))
 
     def _drafts(self, doses: Sequence[float]) -> NDArray[np.int64] | None:
-        """What the nearest dose tried has written, [dose, prompt, token]: most of it will be written again."""
+        """What the nearest dose tried has written, [dose, prompt, token], as far as the neighbours on both sides agree:
+        most of it will be written again."""
         if not self._tried:
             return None
-        tried = np.log([abs(tried.evaluation.dose) for tried in self._tried])
-        return np.stack([self._tried[int(np.abs(tried - math.log(dose)).argmin())].tokens for dose in doses])
+        tried = np.array([abs(tried.evaluation.dose) for tried in self._tried])
+        drafts = []
+        for dose in doses:
+            nearest = int(np.abs(np.log(tried / dose)).argmin())
+            above = int(np.searchsorted(tried, dose).clip(0, len(tried) - 1))
+            below = above if tried[above] == dose else max(above - 1, 0)
+            low, high, text = (self._tried[i].tokens for i in (below, above, nearest))
+            agree = np.logical_and.accumulate((low == high) | (low < 0) | (high < 0), axis=1)
+            drafts.append(np.where(agree, text, -1))
+        return np.stack(drafts)
 
     def _evaluation(self, number: int, dose: float, found: Rollout, i: int, full: bool) -> Evaluation:
         if not found.finite[i]:

@@ -40,6 +40,8 @@ def test_crossing_interpolates_on_logs():
     assert crossing([1, 2, 4, 8], [0.01, 0.04, 0.16, 0.64], 0.08) == pytest.approx(2 * 2**0.5)
     assert crossing([1, 2], [0.1, 0.2], 1.0) == np.inf
     assert crossing([1, 2], [3.0, 4.0], 1.0) == 0
+    assert crossing([1], [0.5], 1.0) == np.inf
+    assert crossing([1], [3.0], 1.0) == 0
     assert crossing([1, 2], [-0.02, 0.3], 0.1) == pytest.approx(1 * 2 ** (0.12 / 0.32))
 
 
