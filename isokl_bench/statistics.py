@@ -64,7 +64,7 @@ def bootstrap_stat(stat: Callable[[NDArray[np.int64]], Array], n: int, seed: int
 
 def crossing(doses: Sequence[float], values: ArrayLike, target: float) -> Array:
     """The doses at which the columns of `values` [dose, ...] first pass `target`: interpolated on (log dose, log value),
-    or on the value itself from one that is negative. What is within a millionth of the target of 0 counts as that.
+    or on the value itself from one that is clearly negative.
 
     doses: ascending, positive. Where the values never pass it, infinity; where they start above it, 0."""
     values = np.asarray(values, dtype=float)
@@ -75,7 +75,7 @@ def crossing(doses: Sequence[float], values: ArrayLike, target: float) -> Array:
     y0, y1 = (np.take_along_axis(values, index[None], 0)[0] for index in (first - 1, first))
     with np.errstate(all="ignore"):  # columns that never pass the target give nonsense, replaced below
         least = 1e-6 * target  # less may be rounding, and its logarithm anything
-        logs = (y0 >= -least) & (y1 < np.inf) & (target > 0)
+        logs = (y0 >= -1e-3 * target) & (y1 < np.inf) & (target > 0)
         y0 = np.where(logs, np.maximum(y0, least), y0)
         y0, y1, y = (np.where(logs, np.log(value), value) for value in (y0, y1, np.float64(target)))
         share = np.where(y1 > y0, (y - y0) / (y1 - y0), 0.0)

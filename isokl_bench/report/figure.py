@@ -18,13 +18,14 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 WIDTH = 800  # of a row of panels, in pixels
 GAP = 16
 Y_AXIS = 34  # pixels between a panel and its y title, the same in all, so that panels line up
+PANELS = ("vconcat", "hconcat", "layer")  # what holds panels and layers in a specification
 INK, PALE, FAINT, BASE = "#222222", "#6b6b6b", "#e8e8e8", "#9a9a9a"
 
 
-def figure(curves: Curves, *, hover: bool = False) -> dict[str, Any]:
-    """The Vega-Lite specification of Figure 1. hover: with the values under the pointer, for a page."""
+def figure(curves: Curves) -> dict[str, Any]:
+    """The Vega-Lite specification of Figure 1, for a page: the values show under the pointer."""
     with schemapi.debug_mode(False):  # else altair checks every object as it is made
-        drawing = _Drawing(curves, hover)
+        drawing = _Drawing(curves)
         chart = alt.TopLevelVConcatSpec(
             vconcat=[drawing.block(block) for block in curves.blocks],
             spacing=30,
@@ -34,6 +35,13 @@ def figure(curves: Curves, *, hover: bool = False) -> dict[str, Any]:
             config=_config(),
         )
         return {**chart.to_dict(validate=False), "$schema": alt.SCHEMA_URL, "datasets": drawing.data}
+
+
+def still(panels: Any) -> Any:
+    """The same without the layers that only show under a pointer, for an image: drawing them would take seconds."""
+    if isinstance(panels, list):
+        return [still(panel) for panel in panels if "tooltip" not in panel.get("encoding", {})]
+    return {key: still(value) if key in PANELS else value for key, value in panels.items()}
 
 
 def _title(curves: Curves) -> Any:
@@ -77,8 +85,8 @@ def _config() -> Any:
 class _Drawing:
     """The scales that all panels share, the panels, and their data by name."""
 
-    def __init__(self, curves: Curves, hover: bool) -> None:
-        self.curves, self.hover = curves, hover
+    def __init__(self, curves: Curves) -> None:
+        self.curves = curves
         self.data: dict[str, list[dict[str, Any]]] = {}
         self.width = (WIDTH - GAP * (len(curves.alphas) - 1)) / len(curves.alphas)
         tokens = [point["token"] + 1 for block in curves.blocks for point in block.kl]
@@ -152,13 +160,13 @@ class _Drawing:
         points = {"size": 16, "filled": True} if x == "fork" else False
         mark = alt.MarkDef(type="line", strokeWidth=1.8, point=points, aria=False)
         place = {"x": self._x(x), "y": alt.Y(f"{y}:Q", scale=scale, axis=axis)}
-        lines = [self._unit(curve, mark, **place, color=self.colour)]
-        if self.hover:
-            shown = [alt.Tooltip("series:N"), alt.Tooltip(f"{x}:Q")]
-            shown += [alt.Tooltip(f"{field}:Q", format=".3g") for field in (y, "low", "high")]
-            spot = alt.MarkDef(type="point", opacity=0, size=50)
-            lines.append(self._unit(curve, spot, **place, tooltip=shown))
-        return lines
+        shown = [alt.Tooltip("series:N"), alt.Tooltip(f"{x}:Q")]
+        shown += [alt.Tooltip(f"{field}:Q", format=".3g") for field in (y, "low", "high")]
+        spot = alt.MarkDef(type="point", opacity=0, size=50)
+        return [
+            self._unit(curve, mark, **place, color=self.colour),
+            self._unit(curve, spot, **place, tooltip=shown),
+        ]
 
     def _levels(self, levels: list[dict[str, Any]], scale: Any, dash: list[int], labelled: bool) -> list[Any]:
         """Horizontal rules, labelled at their right end, just above."""

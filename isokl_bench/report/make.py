@@ -54,7 +54,7 @@ def _write_table(sheet: Sheet, folder: Path) -> list[Path]:
 
 
 def _write_figure(store: Store, sheet: Sheet, folder: Path, console: Console) -> list[Path]:
-    from isokl_bench.report.figure import figure
+    from isokl_bench.report.figure import figure, still
     from isokl_bench.report.figure_files import page, png, svg
 
     curves = read_curves(store, sheet)
@@ -65,6 +65,7 @@ def _write_figure(store: Store, sheet: Sheet, folder: Path, console: Console) ->
         return []
     if curves.left_out:
         console.print(curves.left_out)
-    drawing = svg(figure(curves))
-    contents: list[str | bytes] = [png(drawing), drawing, page(figure(curves, hover=True), "Figure 1")]
+    specification = figure(curves)
+    drawing = svg(still(specification))
+    contents: list[str | bytes] = [png(drawing), drawing, page(specification, "Figure 1")]
     return [write_file(folder / name, content) for name, content in zip(FIGURES, contents, strict=True)]

@@ -24,7 +24,7 @@ from sqlalchemy import event
 from isokl_bench.cli.report import report
 from isokl_bench.report.cells import Sheet, number, short, significant
 from isokl_bench.report.curves import quantiles, read_curves, smooth
-from isokl_bench.report.figure import figure, kl_domain
+from isokl_bench.report.figure import figure, kl_domain, still
 from isokl_bench.report.runs import finished_runs
 from isokl_bench.report.seeds import seed_intervals
 from isokl_bench.report.table import table_rows
@@ -594,7 +594,10 @@ def test_the_figure_is_valid_vega_lite(path: Path) -> None:
     with Store(path, read_only=True) as store:
         curves = read_curves(store, sheet(path))
     assert curves is not None
-    alt.Chart.from_dict(figure(curves, hover=True))
+    alt.Chart.from_dict(figure(curves))
+    alt.Chart.from_dict(still(figure(curves)))
+    assert "tooltip" in json.dumps(figure(curves))
+    assert "tooltip" not in json.dumps(still(figure(curves)))
     assert kl_domain(curves.blocks) == pytest.approx([0.1, 1.5 * 1.6], rel=0.1)
 
 
