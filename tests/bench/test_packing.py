@@ -1,0 +1,49 @@
+"""Batches that fit: a real shortage of memory, in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from isokl_bench.engine.packing import in_batches, out_of_memory
+
+SHORT = """
+import resource
+import numpy as np
+from isokl_bench.engine.rollout import rollout
+from tests.benchmarks.subjects import tiny
+
+subject = tiny("tiny-qwen", 16)
+doses = [0.0, 50.0, 60.0, 70.0, 80.0, 90.0, 100.0, 110.0]
+want = rollout(subject.lm, subject.prompts, subject.steering, doses, 40)
+size = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (size + 8 * 2**20,) * 2)
+subject.lm.notify = print
+found = rollout(subject.lm, subject.prompts, subject.steering, doses, 40)
+np.testing.assert_array_equal(found.tokens, want.tokens)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc as Linux has them")
+def test_a_real_shortage_halves_the_batch_and_changes_nothing():
+    done = subprocess.run([sys.executable, "-c", SHORT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("out of memory on cpu with 128 rows: going on with 64")
+
+
+def test_every_row_is_worked_through_once(tiny):
+    seen: list[list[int]] = []
+    in_batches(tiny, range(10), 4, lambda batch: seen.append(list(batch)))
+    assert seen == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_other_errors_pass(tiny):
+    with pytest.raises(RuntimeError, match="shapes"):
+        in_batches(tiny, [1], 1, lambda batch: fail())
+    assert not out_of_memory(RuntimeError("shapes"))
+
+
+def fail():
+    raise RuntimeError("shapes")
