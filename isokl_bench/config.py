@@ -119,6 +119,8 @@ def resolve(config: RunConfig, registry: Registry) -> Resolved:
     card = model.identity()
     layers = parse_layers(config.layers, card["blocks"])
     target = float(stat.target if config.target is None else config.target)
+    if not 0 < target < math.inf:
+        raise IsoklError(f"target {target:g} is not a positive number: a budget is a shift greater than 0")
     identity = {
         "model": card["source"],
         "model_identity": card,
@@ -196,10 +198,6 @@ def _check(config: RunConfig) -> None:
         raise IsoklError(unknown("dtype", config.dtype, DTYPES))
     if config.window < 1:
         raise IsoklError(f"window {config.window} is too short: give at least 1 token")
-    if config.target is not None and not 0 < config.target < math.inf:
-        raise IsoklError(
-            f"target {config.target:g} is not a positive number: a budget is a shift greater than 0"
-        )
     if not 0 < config.tolerance < math.inf:
         raise IsoklError(f"tolerance {config.tolerance:g} is not a positive number: give 0.05, for example")
     if not 0 <= config.seed < 2**63:

@@ -133,7 +133,8 @@ class Runner:
         ) as phase:
             found = calibrator.run(sign)
             phase.calibrations = [calibration_row(found, plan.stat.label(), len(plan.splits.calibration))]
-            phase.data = {"outcome": found.outcome, "coefficient": found.coefficient, "value": found.value}
+            phase.data = {"outcome": found.outcome, "coefficient": found.coefficient}
+            phase.data["value"] = found.value if math.isfinite(found.value) else None
             calibrated = self.steering.metadata.get("calibrated", {}) | {
                 f"{sign:+d}": phase.data
                 | {"stat": plan.stat.label(), "target": plan.target, "protocol": plan.config.protocol}

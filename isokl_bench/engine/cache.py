@@ -107,7 +107,8 @@ Cut = tuple[
 
 def cut_rows(cache: Cache, split: int, lower: Cut, upper: Cut) -> Cache:
     """A cache of rows without their last positions, moved right so that all end together (positions are told by the
-    mask). Both cuts lose the same least number of positions."""
+    mask). The least number of positions lost must be the same in both cuts: they come out equally long."""
+    assert min(lower[1]) == min(upper[1])
     fresh = Cache(layer_class_to_replicate=RoomyLayer)
     device, length = cache.layers[0].keys.device, cache.layers[0].keys.shape[-2]
     where = [

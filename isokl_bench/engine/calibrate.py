@@ -185,7 +185,7 @@ class Calibrator:
         """The evaluation nearest to the target, if one is within the tolerance before the stat first exceeds it."""
         values = [tried.evaluation for tried in self._tried]
         above = next((i for i, e in enumerate(values) if e.value > self.target + self.tolerance), len(values))
-        hits = [e for e in values[:above] if abs(e.value - self.target) <= self.tolerance]
+        hits = [e for e in values[:above] if e.complete and abs(e.value - self.target) <= self.tolerance]
         return min(hits, key=lambda e: (abs(e.value - self.target), abs(e.dose)), default=None)
 
     def _bracket(self) -> tuple[Evaluation | None, Evaluation | None]:
@@ -230,6 +230,7 @@ class Calibrator:
         if outcome in ("converged", "jump"):
             interval = self._interval(chosen, sign, rounds + 1)
         if outcome == "jump" and over is not None:
+            over = next(t.evaluation for t in self._tried if t.evaluation.dose == over.dose)
             if not over.complete and over.value < math.inf:
                 self._evaluate(rounds + 1, sign, [], full=[abs(over.dose)])
             above = next(t.evaluation for t in self._tried if t.evaluation.dose == over.dose)
@@ -277,7 +278,8 @@ class Calibrator:
         doses = [max(least, first / OUTSIDE[0])] if low == 0 and first > least else []
         if high == math.inf:
             ended = max(abs(t.evaluation.dose) for t in self._tried if t.evaluation.complete)
-            doses += self._strong(ended) or [min(most, last * OUTSIDE[0])] * (last < most)
+            finite = self._tried[-1].evaluation.value < math.inf
+            doses += self._strong(ended) or [min(most, last * OUTSIDE[0])] * (last < most and finite)
         return doses
 
     def _crossings(self) -> tuple[float, float]:

@@ -27,7 +27,7 @@ class Rollout:
 
     tokens: ids the steered model wrote. kl: KL(steered ‖ base), nats. nll: −log p_base of the token. entropy,
     base_entropy: of both next-token distributions, nats. complete: [dose], False where the dose was dropped early;
-    its missing tokens are then 0. finite: [dose], False where logits were NaN or infinite; kl is infinite there.
+    its missing tokens are then 0. finite: [dose], False where logits were NaN or infinite; kl and nll are infinite there.
     """
 
     tokens: NDArray[np.int64]
@@ -110,7 +110,7 @@ def teacher_forced(
     positions: int,
 ) -> tuple[list[TokenValues], TokenValues]:
     """What the next token would be after each of the last `positions` prefixes of the prompts: the values of every dose
-    (arrays [prompt, position]; KL infinite where logits are not finite), and those of the base model itself.
+    (arrays [prompt, position]; infinite where logits are not finite), and those of the base model itself.
 
     Raises IsoklError when the base model's logits are not finite."""
     shape = (len(doses) + 1, len(prompts), positions)
@@ -134,7 +134,8 @@ def teacher_forced(
         for array, value in zip((kl, nll), values.view(4, -1, g, keep).cpu().numpy(), strict=False):
             array[where, :, -keep:] = value
         bad = ~np.isfinite(kl[where][:, :, -keep:]) & real.cpu().numpy()
-        kl[where, :, -keep:] = np.where(bad, np.inf, kl[where][:, :, -keep:])
+        for array in (kl, nll):
+            array[where, :, -keep:] = np.where(bad, np.inf, array[where][:, :, -keep:])
 
     with attached(lm, steering) as edits:
         size = lm.max_rows(max(map(len, prompts)), positions) // len(prompts)

@@ -55,6 +55,7 @@ class Walk:
         self.noise = {p: sampler.generator(prompts[p]) for p in drawn} if sampler else None
         self.t = self.last = np.zeros(len(rows), dtype=np.int64)
         self.alive = np.ones(len(rows), dtype=bool)
+        result.tokens[self.dose, self.prompt] = -1  # what a batch that ran out of memory has left
         self.text: Ints
         self.mask: Tensor
         self.noted: list[tuple[Ints, Ints, Ints, NDArray[np.bool_], Tensor]] = []
@@ -89,9 +90,9 @@ class Walk:
         """What is guessed and worth feeding: neither EOS nor the last token of the window says anything of a next one."""
         if self.drafts is None:
             return ()
-        guess = self.drafts[dose, prompt]
-        guess = guess[guess >= 0][: self.window - 1].tolist()
-        return tuple(guess[:-1] if guess and guess[-1] in self.lm.eos else guess)
+        guess = self.drafts[dose, prompt, : self.window - 1]
+        ended = (guess < 0) | np.isin(guess, self.lm.eos)
+        return tuple(guess[: ended.argmax() if ended.any() else None].tolist())
 
     def _arrange(self) -> None:
         self.edits.arrange(self.strength, self._device(self.text), base=len(self.mask))
@@ -151,7 +152,10 @@ class Walk:
             return
         n = len(self.dose)
         texts = [(self.prompt[i], drafts[i][: len(drafts[i]) - back[i]]) for i in rows]
-        distinct = {text: (self.text[i], back[i]) for text, i in zip(texts, rows, strict=True)}
+        # Rows that share a text may have had drafts of different length: cut it from the one that loses least, so that
+        # lower and upper caches come out equally long.
+        ordered = sorted(zip(texts, rows, strict=True), key=lambda pair: -back[pair[1]])
+        distinct = {text: (self.text[i], back[i]) for text, i in ordered}
         order = {text: place for place, text in enumerate(distinct)}
         source, loses = (list(map(int, part)) for part in zip(*distinct.values(), strict=True))
         upper = ([*rows.tolist(), *(n + s for s in source)], [*back[rows].tolist(), *loses])
@@ -197,7 +201,8 @@ class Walk:
             array[dose, prompt, t] = value
         bad = ~np.isfinite(numbers[0])
         r.finite[dose[bad]] = False
-        r.kl[dose[bad], prompt[bad], t[bad]] = np.inf
+        for array in (r.kl, r.nll):
+            array[dose[bad], prompt[bad], t[bad]] = np.inf
         if not np.isfinite(numbers[3]).all():
             raise IsoklError(BROKEN_BASE)
         self.noted.clear()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isokl_bench.engine import calibrate
 from isokl_bench.engine.calibrate import Calibrator
 from isokl_bench.engine.rollout import Rollout, rollout
-from isokl_registry import IsoklError, TokenValues
+from isokl_bench.engine.steering import Steering
+from isokl_registry import IsoklError, Method, TokenValues
 from tests import oracle
 from tests.architectures import build
 from tests.bench.test_rollout import TEXTS, steer
@@ -39,6 +43,41 @@ def test_coefficient_is_the_oracles(name, registry):
     dose, _, _ = oracle.bisect(stat, target, tolerance, 0.1, 10)
     assert found.coefficient == pytest.approx(dose, rel=0.1)
     assert found.low <= found.coefficient <= found.high
+
+
+@dataclass(frozen=True)
+class Broken(Method):
+    """Gives NaN above a dose."""
+
+    name: ClassVar[str] = "broken"
+    above: float = 0.0
+
+    def fit(self, contrast):
+        raise NotImplementedError
+
+    def edit(self, output, dose, input, state):
+        return torch.where(dose > self.above, torch.nan, output + dose * state["v"])
+
+
+@pytest.mark.parametrize("spec", ["kl_p95", "nll"])
+def test_a_method_that_always_breaks_is_an_error(spec, registry):
+    lm = build("llama")
+    steering = Steering(Broken(), steer(lm, "mean_diff").state)
+    prompts = [lm.chat.ids(text) for text in TEXTS]
+    with pytest.raises(IsoklError, match="NaN or infinity after block 1"):
+        Calibrator(lm, steering, prompts, WINDOW, registry.create("stat", spec), 1.0, 0.05, 0).run(1)
+
+
+def test_nothing_is_tried_beyond_doses_that_break(registry):
+    lm = build("llama")
+    steering = Steering(Broken(above=0.02), steer(lm, "mean_diff").state)
+    prompts = [lm.chat.ids(text) for text in TEXTS]
+    found = Calibrator(lm, steering, prompts, WINDOW, registry.create("stat", "kl_p95"), 1.0, 0.05, 0).run(1)
+    assert found.outcome == "jump"
+    assert found.coefficient <= 0.02 < found.dose_above
+    assert found.value_above == math.inf
+    assert found.high is None
+    assert len({e.dose for e in found.evaluations if e.round > found.rounds}) <= 1
 
 
 class FakeLM:

@@ -85,6 +85,19 @@ def test_drafts_change_nothing(lm, monkeypatch):
         monkeypatch.undo()
 
 
+@pytest.mark.parametrize("wrong", [(1, 2), (2, 1)])
+def test_drafts_of_different_length_that_are_right_equally_far(lm, wrong):
+    """Rows that go on from the same text come from drafts of different length."""
+    steering, doses = steer(lm, "mean_diff"), [1e-3, 2e-3]
+    for prompts in ([[5, 6, 7, 8]], [[5, 6, 7, 8], [9] * 11]):
+        want = rollout(lm, prompts, steering, doses, WINDOW)
+        drafts = np.full_like(want.tokens, -1)
+        for dose, tail in enumerate(wrong):
+            drafts[dose, :, :2] = want.tokens[dose, :, :2]
+            drafts[dose, :, 2 : 2 + tail] = (want.tokens[dose, :, 2 : 2 + tail] + 1) % 200
+        drafted(lm, prompts, steering, doses, want, drafts)
+
+
 def drafted(lm, prompts, steering, doses, want, drafts) -> int:
     """The rollout again, now with guesses, must be the same. Returns how many passes it took."""
     passes, forward = [], lm.forward
