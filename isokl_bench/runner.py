@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from isokl_bench.config import Resolved
 from isokl_bench.device import pick_device
@@ -174,8 +173,8 @@ class Runner:
                 found = rollout(self.lm, ids, self.steering, doses, self.plan.config.window, sampler=sampler)
                 if not found.finite[0]:
                     raise IsoklError(explain_nonfinite(self.lm, ids, self.steering, coefficient))
-                stat = self._stat_of(found.values(0), found.values(len(doses) - 1))
-                low, high = bounds(bootstrap_stat(stat, len(ids), seed))
+                steered, base = found.values(0), found.values(len(doses) - 1)
+                low, high = self._interval(steered, base)
                 phase.summaries.append(
                     stored.Summary(
                         sign=1 if sign > 0 else -1,
@@ -183,19 +182,22 @@ class Runner:
                         quantity=quantity,
                         alpha=1.0,
                         n=len(ids),
-                        mean=float(stat(np.arange(len(ids)))),
+                        mean=float(self.plan.stat(steered, base)),
                         low=low,
                         high=high,
                     )
                 )
         self.say("note", ", ".join(f"{s.quantity} {s.mean:.3f}" for s in phase.summaries))
 
-    def _stat_of(self, steered: TokenValues, base: TokenValues) -> Callable[[NDArray[np.int64]], Any]:
-        def stat(rows: NDArray[np.int64]) -> Any:
-            parts = (TokenValues(values.kl[rows], values.nll[rows]) for values in (steered, base))
-            return self.plan.stat(*parts)
-
-        return stat
+    def _interval(self, steered: TokenValues, base: TokenValues) -> tuple[float, float]:
+        """Of the stat, over resampled prompts."""
+        plan = self.plan
+        resampled = bootstrap_stat(
+            lambda prompts: plan.stat(steered.of(prompts), base.of(prompts)),
+            len(steered.kl),
+            plan.config.seed,
+        )
+        return bounds(resampled)
 
     def _measure(self, sign: int, coefficient: float) -> list[str]:
         """Store every metric and trace that is missing; returns a line for each that failed (a stranger's code may)."""

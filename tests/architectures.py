@@ -12,6 +12,7 @@ from transformers import (
     MistralConfig,
     Olmo2Config,
     Phi3Config,
+    PretrainedConfig,
     PreTrainedTokenizerFast,
     Qwen3_5TextConfig,
     Qwen3Config,
@@ -84,9 +85,16 @@ def byte_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
 def build(
     name: str, *, scale: float = 4.0, tokenizer: PreTrainedTokenizerFast | None = None
 ) -> LanguageModel:
+    """The small model of an architecture on the list."""
+    return random_model(CONFIGS[name](), scale, tokenizer)
+
+
+def random_model(
+    config: PretrainedConfig, scale: float = 4.0, tokenizer: PreTrainedTokenizerFast | None = None
+) -> LanguageModel:
     """A model whose weights are scaled up, so that greedy text has few near-ties and steering moves it."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(CONFIGS[name](), attn_implementation="sdpa").eval()
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim >= 2:

@@ -100,9 +100,8 @@ def append_texts(cache: Cache, split: int, rows: int, texts: int, parents: Tenso
             layer.reorder_cache(torch.cat([old, parents + before]))
 
 
-Cut = tuple[
-    Sequence[int], Sequence[int]
-]  # row i of the result: which row, and how many last positions it loses
+# For every row of the result: which row it was, and how many last positions it loses.
+Cut = tuple[Sequence[int], Sequence[int]]
 
 
 def cut_rows(cache: Cache, split: int, lower: Cut, upper: Cut) -> Cache:

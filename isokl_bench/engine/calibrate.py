@@ -287,10 +287,7 @@ class Calibrator:
         kept = [tried for tried in self._tried if tried.evaluation.complete]
 
         def stat(i: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-            steered, base = (
-                TokenValues(values.kl[rows], values.nll[rows]) for values in (kept[i].values, self._base)
-            )
-            return self.stat(steered, base)
+            return self.stat(kept[i].values.of(rows), self._base.of(rows))
 
         doses = [abs(tried.evaluation.dose) for tried in kept]
         return bootstrap_crossing(doses, stat, len(self.prompts), self.target, self.seed)

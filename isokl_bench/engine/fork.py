@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from isokl_bench.engine.cache import cut_mask, cut_rows
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.packing import in_batches
+from isokl_bench.engine.packing import distinct_texts, in_batches
 from isokl_bench.engine.steering import Edits, Steering, attached
 from isokl_registry import Answer, ForkValues, IsoklError
 
@@ -153,7 +153,7 @@ def _cut(
 
     def answer(chunk: Sequence[tuple[int, int]]) -> None:
         written = [tokens[d, p, :longest].clip(0).tolist() for d, p in chunk]
-        distinct, text = _distinct((p, *ids) for (_, p), ids in zip(chunk, written, strict=True))
+        distinct, text = distinct_texts((p, *ids) for (_, p), ids in zip(chunk, written, strict=True))
         ids, mask = lm.pad_rows([[*prompts[p], *ids] for p, *ids in distinct])
         cache = lm.new_cache()
         strength = torch.tensor([doses[d] for d, _ in chunk], dtype=torch.float32, device=lm.device)
@@ -164,7 +164,7 @@ def _cut(
         for width in sorted({len(f.suffix) for f in mine}):
             some = [f for f in mine if len(f.suffix) == width]
             row = [place[f.dose, f.prompt] for f in some]
-            begun, read = _distinct(
+            begun, read = distinct_texts(
                 (f.prompt, *written[i][: f.point]) for f, i in zip(some, row, strict=True)
             )
             one_each = [read.index(i) for i in range(len(begun))]
@@ -181,13 +181,6 @@ def _cut(
 
     size = lm.max_rows(max(map(len, prompts)) + longest + max(len(f.suffix) for f in forks))
     in_batches(lm, list(by_row), size // max(map(len, by_row.values())), answer)
-
-
-def _distinct(texts: Iterable[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[int]]:
-    """The texts without repetitions, and which of them each one was."""
-    place: dict[tuple[int, ...], int] = {}
-    index = [place.setdefault(text, len(place)) for text in texts]
-    return list(place), index
 
 
 def _replay(

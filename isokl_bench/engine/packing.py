@@ -1,8 +1,8 @@
-"""Working through rows in batches that fit into memory."""
+"""Rows that share what they can, in batches that fit into memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -42,6 +42,13 @@ def in_batches(
         if lm.device.type == "cuda":
             torch.cuda.empty_cache()
         lm.notify(f"out of memory on {lm.device} with {shortage} rows: going on with {lm.row_limit}")
+
+
+def distinct_texts(texts: Iterable[T]) -> tuple[list[T], list[int]]:
+    """The texts without repetitions, in the order in which they come, and which of them each one was."""
+    place: dict[T, int] = {}
+    index = [place.setdefault(text, len(place)) for text in texts]
+    return list(place), index
 
 
 def out_of_memory(error: RuntimeError) -> bool:

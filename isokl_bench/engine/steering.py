@@ -111,8 +111,7 @@ class Edits:
             hidden = output[0] if isinstance(output, tuple) else output
             given = args[0] if args else kwargs["hidden_states"]
             if branches:
-                self._wide.clear()
-                self.texts = len(hidden)
+                self._branch(len(hidden))
                 steered, given = hidden[self.text], given[self.text]
                 rest = hidden if len(self.source) > n else hidden[:0]
             else:
@@ -132,12 +131,16 @@ class Edits:
                 return None
             hidden = args[0] if args else kwargs["hidden_states"]
             if entry:
-                self._wide.clear()
-                self.texts = len(hidden)
+                self._branch(len(hidden))
             widened = partial(self._widened, keep=None if entry else hidden)
             return widened(args), widened(kwargs)
 
         return widen
+
+    def _branch(self, texts: int) -> None:
+        """A forward pass has come to the branch."""
+        self._wide.clear()
+        self.texts = texts
 
     def _widened(self, value: Any, keep: Tensor | None) -> Any:
         """Every tensor in it that has a row per text, spread over the branched rows; but for `keep`."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from isokl_bench.engine.cache import append_texts, cut_mask, cut_rows, select_rows
 from isokl_bench.engine.compare import compare
 from isokl_bench.engine.lm import LanguageModel
+from isokl_bench.engine.packing import distinct_texts
 from isokl_bench.engine.steering import Edits
 from isokl_registry import IsoklError
 
@@ -78,9 +79,8 @@ class Walk:
     def _prefill(self) -> tuple[list[tuple[int, ...]], Tensor]:
         """One pass over the prompts, each with the draft of its text; one row per distinct text below the branch."""
         drafts = [self._draft(d, p) for d, p in zip(self.dose, self.prompt, strict=True)]
-        texts = list(zip(self.prompt.tolist(), drafts, strict=True))
-        distinct = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        self.text = np.array([distinct[text] for text in texts])
+        distinct, text = distinct_texts(zip(self.prompt.tolist(), drafts, strict=True))
+        self.text = np.array(text)
         ids, self.mask = self.lm.pad_rows([[*self.prompts[p], *draft] for p, draft in distinct])
         self.cache = self.lm.new_cache()
         self._arrange()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from isokl_registry.component import Component
 
 if TYPE_CHECKING:
-    from numpy import float64
+    from numpy import float64, int64
     from numpy.typing import NDArray
 
     Array = NDArray[float64]
@@ -25,6 +25,10 @@ class TokenValues:
 
     kl: Array
     nll: Array
+
+    def of(self, prompts: NDArray[int64]) -> TokenValues:
+        """The values of some prompts, by index: [n], or [set, n] for resampled sets."""
+        return TokenValues(self.kl[prompts], self.nll[prompts])
 
 
 class Stat(Component, ABC):

@@ -13,7 +13,7 @@ from isokl_registry import Site
 from tests import oracle
 from tests.benchmarks import subjects
 from tests.benchmarks.conftest import LINES, Line, timed
-from tests.benchmarks.subjects import TARGET, TOLERANCE, Subject
+from tests.benchmarks.subjects import TARGET, TOLERANCE
 
 TINY = ["tiny-qwen", "tiny-llama", "tiny-gemma"]
 widths: dict[tuple[str, int], float] = {}
@@ -45,7 +45,7 @@ def test_calibrate_32(model, beside):
 def test_calibrate_large(beside):
     """The reference is one evaluation of the oracle times the number that bisection needs."""
     subject = subjects.random_qwen(4)
-    tries = count_of_bisection(subject)
+    _, tries = subject.bisect(subject.kl_p95_by_engine)  # the engine's numbers are the oracle's
     found, value = beside(
         f"calibrate the 0.6 B shape, N = 4 (one oracle evaluation × {tries})",
         subject.calibrate,
@@ -57,18 +57,6 @@ def test_calibrate_large(beside):
     assert value == pytest.approx(subject.kl_p95_by_engine(1000.0), abs=1e-3)
     assert subject.kl_p95(found.coefficient) == pytest.approx(found.value, abs=1e-3)
     assert found.outcome == "converged"
-
-
-def count_of_bisection(subject: Subject) -> int:
-    """How many evaluations the oracle needs, counted on the engine's numbers, which are the oracle's."""
-    tried = []
-
-    def stat(dose: float) -> float:
-        tried.append(dose)
-        return subject.kl_p95_by_engine(dose)
-
-    oracle.bisect(stat, TARGET, TOLERANCE, subjects.LOW, subjects.HIGH)
-    return len(tried)
 
 
 def test_branch_pmass(beside):

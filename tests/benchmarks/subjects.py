@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoModelForCausalLM, Qwen3Config
+from transformers import Qwen3Config
 
 from isokl_bench.config import Resolved, RunConfig, resolve
 from isokl_bench.engine.calibrate import Calibration, Calibrator
@@ -13,9 +14,9 @@ from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import rollout
 from isokl_bench.engine.steering import Steering
 from isokl_bench.runner import fit, load_model
-from isokl_registry import Loaded, Site, Stat, load_registry
+from isokl_registry import Site, Stat, load_registry
 from tests import oracle
-from tests.architectures import byte_tokenizer
+from tests.architectures import random_model
 
 WINDOW, TARGET, TOLERANCE = 20, 1.0, 0.05
 LOW, HIGH = 1e-4, 1e6  # the range that the engine searches, given to the bisection, too
@@ -44,15 +45,15 @@ class Subject:
         found = rollout(self.lm, self.prompts, self.steering, [dose], WINDOW).values(0)
         return float(self.stat(found, found))
 
-    def bisect(self) -> tuple[float, int]:
-        """The oracle's coefficient, and how many evaluations it took."""
+    def bisect(self, stat: Callable[[float], float] | None = None) -> tuple[float, int]:
+        """The oracle's coefficient, and how many evaluations it took. stat: its kl_p95 unless given."""
         tried = []
 
-        def stat(dose: float) -> float:
+        def counted(dose: float) -> float:
             tried.append(dose)
-            return self.kl_p95(dose)
+            return (stat or self.kl_p95)(dose)
 
-        return oracle.bisect(stat, TARGET, TOLERANCE, LOW, HIGH)[0], len(tried)
+        return oracle.bisect(counted, TARGET, TOLERANCE, LOW, HIGH)[0], len(tried)
 
 
 def plan(model: str, prompts: int) -> Resolved:
@@ -72,7 +73,6 @@ def tiny(model: str, prompts: int) -> Subject:
 def random_qwen(prompts: int, *, blocks: int = 28, hidden: int = 1024) -> Subject:
     """The shape of Qwen3 0.6B with random weights, scaled up until its next-token distributions are as peaked as a
     trained model's, steered along a random direction at 60 % of its depth."""
-    torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=151_936,
         hidden_size=hidden,
@@ -86,12 +86,7 @@ def random_qwen(prompts: int, *, blocks: int = 28, hidden: int = 1024) -> Subjec
         eos_token_id=258,
         pad_token_id=256,
     )
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim >= 2:
-                parameter.mul_(4.0)
-    lm = LanguageModel(Loaded(model, byte_tokenizer()))
+    lm = random_model(config)
     registry = load_registry()
     direction = torch.nn.functional.normalize(torch.randn(hidden), dim=0)
     steering = Steering(
