@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isokl_bench.config import Resolved, RunConfig, resolve
 from isokl_bench.events import Event, Listener, silent
@@ -11,7 +11,14 @@ from isokl_bench.record import Record
 from isokl_db import INTERRUPTED, Attempt, Store, StoreError, config_hash
 from isokl_registry import IsoklError, load_registry
 
+if TYPE_CHECKING:
+    from isokl_bench.workbench import Workbench
+
 DEFAULT_DB = "isokl.db"
+
+
+class TakenError(IsoklError):
+    """Another process is at this run."""
 
 
 def run(
@@ -44,28 +51,46 @@ def run_config(
     """The same for a ready configuration."""
     plan = resolve(config, load_registry())
     with Store(db) as store:
-        done = None if force else store.latest(config_hash(plan.identity))
-        if done is not None and not _missing(plan, store.attempt(done)):
-            listen(
-                Event(
-                    "stored",
-                    f"answered from {store.name}: this run is stored already (--force repeats it)",
-                    1.0,
-                )
+        attempt, cached = run_plan(plan, store, force=force, listen=listen)
+        return Record.load(store, attempt, cached=cached)
+
+
+def run_plan(
+    plan: Resolved,
+    store: Store,
+    *,
+    force: bool = False,
+    alone: bool = False,
+    listen: Listener = silent,
+    workbench: Workbench | None = None,
+) -> tuple[int, bool]:
+    """The same for a resolved one, in an open store; returns the attempt's id, and whether it was stored already.
+
+    alone: raise TakenError where another process is running it, instead of beginning an attempt beside. workbench: what
+    earlier runs of this process have loaded."""
+    done = None if force else store.latest(config_hash(plan.identity))
+    if done is not None and not missing_phases(plan, store.attempt(done)):
+        listen(
+            Event(
+                "stored", f"answered from {store.name}: this run is stored already (--force repeats it)", 1.0
             )
-            return Record.load(store, done, cached=True)
-        attempt = _attempt(plan, store, done, force, listen)
-        _carry_out(plan, attempt, listen, finished=attempt.id == done)
-        return Record.load(store, attempt.id)
+        )
+        return done, True
+    attempt = _attempt(plan, store, done, force, alone, listen)
+    _carry_out(plan, attempt, listen, workbench, finished=attempt.id == done)
+    return attempt.id, False
 
 
-def _missing(plan: Resolved, attempt: Attempt) -> list[str]:
+def missing_phases(plan: Resolved, attempt: Attempt) -> list[str]:
+    """What the plan asks for and the attempt lacks."""
     from isokl_bench.phases import phase_names
 
     return phase_names(plan, attempt.phases())
 
 
-def _attempt(plan: Resolved, store: Store, done: int | None, force: bool, listen: Listener) -> Attempt:
+def _attempt(
+    plan: Resolved, store: Store, done: int | None, force: bool, alone: bool, listen: Listener
+) -> Attempt:
     """The finished attempt that lacks some metric, else the interrupted one, else a new one."""
     from isokl_bench.device import pick_device
     from isokl_bench.provenance import provenance
@@ -79,14 +104,21 @@ def _attempt(plan: Resolved, store: Store, done: int | None, force: bool, listen
         finished = ", ".join(resumed.phases()) or "no phase"
         listen(Event("note", f"picking up attempt {resumed.id} after {finished}"))
         return resumed
-    return store.begin(plan.identity, prompts=plan.splits.texts(), provenance=origin)
+    begin = store.begin_alone if alone else store.begin
+    attempt = begin(plan.identity, prompts=plan.splits.texts(), provenance=origin)
+    if attempt is None:
+        raise TakenError("another process is running this: leave it to that one")
+    return attempt
 
 
-def _carry_out(plan: Resolved, attempt: Attempt, listen: Listener, *, finished: bool) -> None:
+def _carry_out(
+    plan: Resolved, attempt: Attempt, listen: Listener, workbench: Workbench | None, *, finished: bool
+) -> None:
     from isokl_bench.runner import PartlyFailed, Runner
+    from isokl_bench.workbench import Workbench
 
     try:
-        Runner(plan, attempt, load_registry(), listen).run()
+        Runner(plan, attempt, load_registry(), listen, workbench or Workbench()).run()
     except KeyboardInterrupt:
         if not finished:
             attempt.fail(INTERRUPTED)

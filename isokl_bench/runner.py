@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from isokl_bench.config import Resolved
-from isokl_bench.device import pick_device
 from isokl_bench.engine.activations import record
 from isokl_bench.engine.calibrate import Calibrator, Evaluation
 from isokl_bench.engine.diagnose import explain_nonfinite
@@ -36,6 +36,7 @@ from isokl_bench.phases import (
 from isokl_bench.rows import calibration_row, measurement_rows
 from isokl_bench.session import MeasureSession
 from isokl_bench.statistics import bootstrap_stat, bounds
+from isokl_bench.workbench import Workbench
 from isokl_db import Attempt, Phase, StoreError
 from isokl_db import rows as stored
 from isokl_registry import Contrast, IsoklError, Metric, Registry, Site, TokenValues
@@ -49,19 +50,20 @@ class PartlyFailed(IsoklError):
 
 @dataclass
 class Runner:
-    """Carries out a plan on a loaded model, and stores every phase in `attempt`."""
+    """Carries out a plan and stores every phase in `attempt`. Runs with the same workbench load their model once."""
 
     plan: Resolved
     attempt: Attempt
     registry: Registry
     listen: Listener
+    workbench: Workbench = field(default_factory=Workbench)
 
     def run(self) -> None:
         """Do what is missing. Raises IsoklError; phases that are stored stay stored."""
         self.done = self.attempt.phases()
         self.total = self.left = weight(phase_names(self.plan, self.done))
         self.say("phase", f"loading {self.plan.identity['model']}")
-        self.lm = load_model(self.plan)
+        self.lm = self.workbench.model(self.plan)
         self.lm.notify = partial(self.say, "note")
         for note in self.lm.notes:
             self.say("note", note)
@@ -107,7 +109,7 @@ class Runner:
         ]
         text = f"fitting {self.plan.method.label()} on {len(self.plan.splits.fit)} contrast pairs at {len(sites)} site(s)"
         with self.phase("fit", text) as phase:
-            steering = fit(self.plan, self.lm, sites)
+            steering = fit(self.plan, self.lm, sites, self.workbench.record)
             phase.steering = steering.to_bytes()
         return steering
 
@@ -173,7 +175,8 @@ class Runner:
                 found = rollout(self.lm, ids, self.steering, doses, self.plan.config.window, sampler=sampler)
                 if not found.finite[0]:
                     raise IsoklError(explain_nonfinite(self.lm, ids, self.steering, coefficient))
-                steered, base = found.values(0), found.values(len(doses) - 1)
+                steered = found.values(0)
+                base = found.values(1) if len(doses) > 1 else TokenValues.unknown(*steered.kl.shape)
                 low, high = self._interval(steered, base)
                 phase.summaries.append(
                     stored.Summary(
@@ -264,13 +267,10 @@ class Runner:
             phase.data = {"alphas": alphas}
 
 
-def load_model(plan: Resolved) -> LanguageModel:
-    """The plan's model on its device. Raises IsoklError when there is no such device."""
-    loaded = plan.model.load(device=pick_device(plan.config.device), dtype=getattr(torch, plan.config.dtype))
-    return LanguageModel(loaded, plan.config.chat_template)
+Recorder = Callable[[LanguageModel, Sequence[Sequence[int]], Sequence[Site]], dict[Site, Tensor]]
 
 
-def fit(plan: Resolved, lm: LanguageModel, sites: Sequence[Site]) -> Steering:
+def fit(plan: Resolved, lm: LanguageModel, sites: Sequence[Site], record: Recorder = record) -> Steering:
     """Fit the plan's method at every site. Row i of both halves has the same message, persona pair and answer prefix.
 
     Raises IsoklError naming the site when the contrast allows no fit."""

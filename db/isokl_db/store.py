@@ -99,15 +99,41 @@ class Store:
         `prompts` maps 'fit', 'calibration' and 'holdout' to their texts; a text that stands twice is a
         StoreError.
         """
-        hash = config_hash(config)
         numbered = number_prompts(prompts)
         with self._database.writing() as connection:
-            if connection.execute(select(configs.c.hash).where(configs.c.hash == hash)).first() is None:
-                _insert_config(connection, hash, config, numbered)
-            host, pid = this_process()
-            owner = {"state": "running", "started_at": utc_now(), "host": host, "pid": pid}
-            row = insert(attempts).values(config_hash=hash, provenance=dict(provenance), **owner)
-            key = connection.execute(row).inserted_primary_key
+            return self._begin(connection, config, numbered, provenance)
+
+    def begin_alone(
+        self,
+        config: Mapping[str, Any],
+        *,
+        prompts: Mapping[str, Sequence[str]],
+        provenance: Mapping[str, Any],
+    ) -> Attempt | None:
+        """As :meth:`begin`, but None where an attempt at the config is running or done: of several processes that
+        ask at once, one begins."""
+        numbered = number_prompts(prompts)
+        taken = attempts.c.state.in_(("running", "done"))
+        with self._database.writing() as connection:
+            same = select(attempts.c.id).where(attempts.c.config_hash == config_hash(config), taken)
+            if connection.execute(same).first() is not None:
+                return None
+            return self._begin(connection, config, numbered, provenance)
+
+    def _begin(
+        self,
+        connection: Connection,
+        config: Mapping[str, Any],
+        numbered: Sequence[Mapping[str, Any]],
+        provenance: Mapping[str, Any],
+    ) -> Attempt:
+        hash = config_hash(config)
+        if connection.execute(select(configs.c.hash).where(configs.c.hash == hash)).first() is None:
+            _insert_config(connection, hash, config, numbered)
+        host, pid = this_process()
+        owner = {"state": "running", "started_at": utc_now(), "host": host, "pid": pid}
+        row = insert(attempts).values(config_hash=hash, provenance=dict(provenance), **owner)
+        key = connection.execute(row).inserted_primary_key
         assert key is not None
         return Attempt(self._database, int(key[0]), hash)
 

@@ -10,7 +10,10 @@ import click
 
 COMMANDS = {
     "run": "Fit a steering, calibrate it, validate it and measure it.",
-    "report": "Print Table 1 and write it and Figure 1 as files.",
+    "sweep": "Run a grid of them, in parallel, picking up what is missing.",
+    "report": "Print Table 1 and write it and the figures as files.",
+    "verify": "Judge the claims R1 to R6 from what is stored.",
+    "gap": "Measure what the distance between calibration and evaluation is made of.",
     "plugins": "List what there is of each kind, and what was left out.",
     "db": "Look into the results database.",
 }

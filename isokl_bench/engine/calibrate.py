@@ -104,8 +104,7 @@ class Calibrator:
     def _base_values(self) -> TokenValues:
         if self.stat.needs_base:
             return rollout(self.lm, self.prompts, self.steering, [0.0], self.window).values(0)
-        nothing = np.full((len(self.prompts), self.window), np.nan)
-        return TokenValues(nothing, nothing)
+        return TokenValues.unknown(len(self.prompts), self.window)
 
     def _range(self) -> tuple[float, float]:
         low, high = self.steering.method.dose_range

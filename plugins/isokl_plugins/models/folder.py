@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,13 @@ def files_hash(paths: list[Path]) -> str:
     """SHA-256 over names and contents."""
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        known = path.stat()
+        digest.update(path.name.encode() + _file_hash(path, known.st_size, known.st_mtime_ns))
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _file_hash(path: Path, size: int, modified: int) -> bytes:
+    """Read once, for all the runs of a sweep, as long as neither size nor time of the file change."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

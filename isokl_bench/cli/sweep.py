@@ -1,0 +1,94 @@
+"""`isokl sweep`: a grid of runs in parallel, of which only what is missing is computed."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+
+from isokl_bench.cli.options import Command, db_option
+from isokl_bench.cli.run import alphas
+from isokl_bench.config import DTYPES, PROTOCOLS
+
+AXES = {
+    "model": ("Model: a name, a hub id or a folder.", str),
+    "method": ("Steering method, as NAME or 'NAME[key=value,…]'.", str),
+    "behavior": ("Behavior: a name or a TOML file.", str),
+    "seed": ("Of the prompt sets, the sampling and the bootstrap.", int),
+    "window": ("Tokens per calibration rollout.", click.IntRange(1)),
+    "layers": ("Blocks to steer.", str),
+    "stat": ("What calibration drives to its target.", str),
+    "target": ("Budget in the stat's unit.", float),
+    "protocol": ("Number of prompts.", click.Choice(list(PROTOCOLS))),
+    "dtype": ("Weights and activations.", click.Choice(DTYPES)),
+}
+
+
+def axis_options(command: Command) -> Command:
+    for name, (help, kind) in reversed(AXES.items()):
+        metavar = None if isinstance(kind, click.ParamType) else {int: "N", float: "NAT"}.get(kind, "NAME")
+        command = click.option(f"--{name}", multiple=True, type=kind, metavar=metavar, help=help)(command)
+    return command
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--preset", metavar="NAME", help="A grid that is shipped: paper, paper-published.")
+@axis_options
+@click.option("--alphas", callback=lambda *a: alphas(*a) if a[2] else None, metavar="LIST",
+              help="Multiples of the calibrated dose to measure at, as 0,0.5,1.")  # fmt: skip
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Metric to measure (repeatable).")
+@click.option("--bidirectional", is_flag=True, default=None, help="Calibrate and measure both signs.")
+@click.option("--device", metavar="NAME", help="auto (one GPU to each worker), cpu, cuda:1 …")
+@click.option("--jobs", "-j", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
+@click.option("--timeout-cell", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              help="End a cell that takes longer, and store it as failed.")  # fmt: skip
+@click.option("--retry-failed", is_flag=True, help="Run cells again that failed before.")
+@click.option("--dry-run", is_flag=True, help="Print what would be run, and run nothing.")
+@db_option
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per finished cell, then a summary.")
+def sweep(
+    file: Path | None,
+    preset: str | None,
+    jobs: int,
+    timeout_cell: float | None,
+    retry_failed: bool,
+    dry_run: bool,
+    db: str,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Run every combination of the given models, methods, seeds …: from a preset, from a TOML FILE, or from options,
+    which may be repeated and replace what the preset or the file says.
+
+    Keys of the file are the long names of the options of `isokl run` (with _ for -, alphas and metrics as lists). Cells
+    that are stored already are not run again; a cell that fails is stored with its error and the rest goes on.
+    """
+    from isokl_bench.cli.sweep_progress import print_plan, show_sweep
+    from isokl_bench.sweep.grid import cells, read_file, read_preset
+    from isokl_bench.sweep.plan import estimate, plan_cells, to_run
+    from isokl_bench.sweep.run import run_cells
+    from isokl_db import Store
+    from isokl_registry import load_registry
+
+    registry = load_registry()
+    for failure in registry.failures:
+        click.echo(f"warning: {failure}", err=True)
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    configs = cells(read_preset(preset) if preset else {}, read_file(file) if file else {}, given)
+    nothing_yet = dry_run and "://" not in db and not Path(db).expanduser().exists()
+    with nullcontext() if nothing_yet else Store(db, read_only=dry_run) as store:
+        planned = plan_cells(configs, store, registry)
+        todo = to_run(planned, retry_failed)
+        seconds = estimate(todo, store, jobs)
+    if dry_run:
+        print_plan(planned, todo, seconds, as_json=as_json)
+        return 0
+    with show_sweep(planned, todo, jobs, seconds, db=db, quiet=quiet, as_json=as_json) as screen:
+        for cell, outcome in run_cells(todo, db, jobs=jobs, timeout=timeout_cell, tell=screen.tell):
+            screen.ended(cell, outcome)
+    return screen.exit_code

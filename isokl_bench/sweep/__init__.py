@@ -1,0 +1,1 @@
+"""Grids of runs: what is in them, what is missing, and who computes it."""

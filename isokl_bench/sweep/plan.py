@@ -1,0 +1,110 @@
+"""What a sweep has to do: its cells, what the store knows of each, and how long the rest may take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from isokl_bench.api import missing_phases
+from isokl_bench.config import Resolved, RunConfig, resolve
+from isokl_bench.sweep.grid import AXES
+from isokl_db import INTERRUPTED, Store, config_hash
+from isokl_registry import Registry
+
+STORED, MISSING, FAILED = "stored", "missing", "failed"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid. label: what tells it from the other cells. state: stored, missing (never tried, cut short, or
+    without some of its metrics) or failed, with its error."""
+
+    index: int
+    config: RunConfig
+    plan: Resolved
+    hash: str
+    label: str
+    state: str = MISSING
+    error: str | None = None
+
+
+def plan_cells(configs: Sequence[RunConfig], store: Store | None, registry: Registry) -> list[Cell]:
+    """Resolve every cell and look it up; store: None where there is none yet.
+
+    Raises IsoklError at the first cell that cannot be run at all: a wrong name is better found before than after hours
+    of work."""
+    labels = _labels(configs)
+    latest = {} if store is None else _latest(store)
+    cells = []
+    for index, (config, label) in enumerate(zip(configs, labels, strict=True)):
+        plan = resolve(config, registry)
+        hash = config_hash(plan.identity)
+        state, error = _state(plan, hash, store, latest.get(hash))
+        cells.append(Cell(index, config, plan, hash, label, state, error))
+    return cells
+
+
+def to_run(cells: Sequence[Cell], retry_failed: bool) -> list[Cell]:
+    """The cells that are missing, with retry_failed also those that failed."""
+    return [cell for cell in cells if cell.state == MISSING or (retry_failed and cell.state == FAILED)]
+
+
+def estimate(cells: Sequence[Cell], store: Store | None, jobs: int) -> float | None:
+    """Seconds that these cells may take, from past runs: of the same model and window if there are any, else of the same
+    model, else of any; None when nothing was ever run."""
+    past = [] if store is None else _past(store)
+    total = 0.0
+    for cell in cells:
+        config = cell.plan.identity
+        for keys in (("model", "window"), ("model",), ()):
+            same = [row["seconds"] for row in past if all(row[key] == config[key] for key in keys)]
+            if same:
+                total += fmean(same)
+                break
+        else:
+            return None
+    return total / max(1, min(jobs, len(cells)))
+
+
+def _past(store: Store) -> list[dict[str, Any]]:
+    return store.rows(
+        "SELECT model, \"window\" AS window, seconds FROM runs WHERE state = 'done' AND seconds IS NOT NULL"
+    )
+
+
+def _labels(configs: Sequence[RunConfig]) -> list[str]:
+    """Model and method, and the axes along which cells differ."""
+    varying = [
+        name
+        for name in AXES
+        if name in ("model", "method") or len({getattr(config, name) for config in configs}) > 1
+    ]
+    plain = ("model", "method", "behavior", "protocol", "dtype")
+    return [
+        " · ".join(
+            str(getattr(config, name)) if name in plain else f"{name} {getattr(config, name)}"
+            for name in varying
+        )
+        for config in configs
+    ]
+
+
+def _latest(store: Store) -> dict[str, Mapping[str, Any]]:
+    """The newest attempt of every config: what it has come to."""
+    rows = store.rows("SELECT config_hash, id, state, error FROM attempts ORDER BY id")
+    return {row["config_hash"]: row for row in rows}
+
+
+def _state(
+    plan: Resolved, hash: str, store: Store | None, newest: Mapping[str, Any] | None
+) -> tuple[str, str | None]:
+    if store is None or newest is None:
+        return MISSING, None
+    done = store.latest(hash)
+    if done is not None:
+        return (MISSING if missing_phases(plan, store.attempt(done)) else STORED), None
+    if newest["state"] == "failed" and newest["error"] != INTERRUPTED:
+        return FAILED, newest["error"]
+    return MISSING, None

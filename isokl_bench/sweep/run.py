@@ -1,0 +1,82 @@
+"""Carrying out a sweep: every cell has its last word in the store, whatever became of its worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from isokl_bench.sweep.cell import Outcome, Progress
+from isokl_bench.sweep.local import run_locally
+from isokl_bench.sweep.plan import Cell
+from isokl_db import INTERRUPTED, Store, StoreError
+
+Executor = Callable[[Sequence[Cell], str, Callable[[Progress], None]], Iterator[tuple[Cell, Outcome]]]
+
+
+def ignore(progress: Progress) -> None:
+    """Tell nobody."""
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    db: str | Path,
+    *,
+    jobs: int = 1,
+    timeout: float | None = None,
+    tell: Callable[[Progress], None] = ignore,
+    executor: Executor | None = None,
+) -> Iterator[tuple[Cell, Outcome]]:
+    """Run cells, and yield each with its outcome; what is stored already is not computed again.
+
+    jobs: worker processes. timeout: seconds that one cell may take. executor: who computes, instead of processes on this
+    machine. A cell that another process is at is asked for once more at the end. Raises StoreError when the store fails;
+    what is stored stays, and the next call goes on from there."""
+    executor = executor or partial(run_locally, jobs=jobs, timeout=timeout)
+    todo: Sequence[Cell] = cells
+    with Store(db) as store:
+        for last in (False, True):
+            left = {cell.index: cell for cell in todo}
+            taken = []
+            outcomes = executor(todo, str(db), tell) if todo else iter(())
+            try:
+                for cell, outcome in outcomes:
+                    del left[cell.index]
+                    if outcome.state == "broken":
+                        raise StoreError(outcome.error)
+                    if outcome.state == "taken" and not last:
+                        taken.append(cell)
+                        continue
+                    yield cell, _stored(store, cell, outcome)
+            finally:
+                if left:
+                    outcomes.close()  # type: ignore[attr-defined]  # stop the workers, then say what they leave
+                    with suppress(
+                        StoreError
+                    ):  # if it cannot be said now, the next call sees that they are gone
+                        for cell in left.values():
+                            _close(store, cell, INTERRUPTED)
+            todo = taken
+
+
+def _stored(store: Store, cell: Cell, outcome: Outcome) -> Outcome:
+    """See to it that the store knows how the cell ended, also where its worker could not say so any more."""
+    if outcome.state in ("failed", "interrupted"):
+        _close(store, cell, INTERRUPTED if outcome.state == "interrupted" else str(outcome.error))
+    return outcome
+
+
+def _close(store: Store, cell: Cell, error: str) -> None:
+    """Give the attempt of a worker that is gone its last word; one that failed before it began any gets one."""
+    attempt = store.resumable(cell.hash)
+    if attempt is None and error != INTERRUPTED and not _failed(store, cell):
+        plan = cell.plan
+        attempt = store.begin_alone(plan.identity, prompts=plan.splits.texts(), provenance={})
+    if attempt is not None:
+        attempt.fail(error)
+
+
+def _failed(store: Store, cell: Cell) -> bool:
+    newest = "SELECT state FROM attempts WHERE config_hash = :hash ORDER BY id DESC LIMIT 1"
+    return [row["state"] for row in store.rows(newest, hash=cell.hash)] == ["failed"]
