@@ -1,6 +1,7 @@
 """isokl-bench: steering methods compared at one KL budget.
 
-`run(model, method, …)` does one run and returns its Record; the command line `isokl` is a thin layer over it.
+`run(model, method, …)` does one run and returns its Record; `gap(run)` says what the distance between its calibration and
+evaluation is made of; the command line `isokl` is a thin layer over them.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from isokl_bench.api import run
     from isokl_bench.config import RunConfig
+    from isokl_bench.gaps import gap
     from isokl_bench.record import Record
 
-__all__ = ["Record", "RunConfig", "run"]
-_HOMES = {"run": "api", "RunConfig": "config", "Record": "record"}
+__all__ = ["Record", "RunConfig", "gap", "run"]
+_HOMES = {"run": "api", "gap": "gaps", "RunConfig": "config", "Record": "record"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,98 @@
+"""`isokl gap`: what the distance between calibration and evaluation is made of."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from isokl_bench.cli.options import db_option
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from isokl_bench.record import Record
+
+NO_VALUE = "—"
+
+
+@click.command()
+@click.argument("run")
+@click.option("--model", metavar="FOLDER", help="The model again, where the run was given a folder.")
+@click.option("--behavior", metavar="FILE", help="The behavior again, where the run was given a TOML file.")
+@click.option("--chat-template", metavar="FILE", help="The template again, where the run was given a file.")
+@click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1 …")
+@db_option
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
+def gap(run: str, quiet: bool, as_json: bool, **options: Any) -> None:
+    """Measure what the distance between calibration and evaluation is made of, one source at a time.
+
+    RUN is an attempt id or the start of a config hash, of a finished run. Every row is the calibrated stat with one thing
+    changed against the first row, which is the calibration itself. The rows are stored with the run; asked again, they
+    are answered from the store.
+    """
+    from isokl_bench.cli.progress import show
+    from isokl_bench.gaps import gap_record
+
+    with show(quiet=quiet or as_json, as_json=False) as listen:
+        record = gap_record(run, listen=listen, **options)
+    if not quiet:
+        _print(record, as_json)
+
+
+def _print(record: Record, as_json: bool) -> None:
+    from isokl_bench.gaps import gap_rows
+
+    rows, config = gap_rows(record), record.config
+    signs = {
+        sign: record.calibration(sign)["coefficient"]
+        for sign in sorted({r["sign"] for r in rows}, reverse=True)
+    }
+    if as_json:
+        head = {"hash": record.hash, "attempt": record.attempt, "cached": record.cached}
+        head |= {"stat": config["stat"], "target": config["target"]}
+        coefficients = {f"{sign:+d}": coefficient for sign, coefficient in signs.items()}
+        click.echo(json.dumps(head | {"coefficients": coefficients, "rows": rows}))
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False)
+    layers = ",".join(map(str, config["layers"]))
+    console.print(
+        f"\n[bold]{escape(config['method'])}[/] on [bold]{escape(config['model'])}[/] · {escape(config['behavior'])} · "
+        f"block {layers} · run {record.hash[:12]} (attempt {record.attempt})"
+    )
+    for sign, coefficient in signs.items():
+        console.print(
+            f"{escape(config['stat'])} at coefficient [bold]{coefficient:.4g}[/], calibrated to {config['target']:g} nat"
+        )
+        console.print(_table([row for row in rows if row["sign"] == sign], config["stat"]))
+
+
+def _table(rows: list[dict[str, Any]], stat: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("source", no_wrap=True)
+    table.add_column("what is changed")
+    for title in (escape(stat), "× target", "n × tokens"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        name, size = row["source"].replace("_", " "), f"{row['n']} × {row['tokens']}"
+        if row["value"] is None:
+            table.add_row(
+                name, f"{row['changed']}; unscored: {escape(row['reason'])}", NO_VALUE, NO_VALUE, size
+            )
+        else:
+            table.add_row(name, row["changed"], _value(row), f"{row['ratio']:.2f}", size)
+    return table
+
+
+def _value(row: dict[str, Any]) -> str:
+    ends = NO_VALUE if row["low"] is None else f"\\[{row['low']:.2f}, {row['high']:.2f}]"
+    return f"{row['value']:.2f} [dim]{ends}[/]"
