@@ -19,7 +19,7 @@ from isokl_bench.engine.calibrate import Calibrator, Evaluation
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.fork import AnswerTokens
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.rollout import Sampler, rollout
+from isokl_bench.engine.rollout import Sampler, rollout, unknown_values
 from isokl_bench.engine.steering import Steering
 from isokl_bench.events import Event, Listener
 from isokl_bench.phases import (
@@ -176,7 +176,7 @@ class Runner:
                 if not found.finite[0]:
                     raise IsoklError(explain_nonfinite(self.lm, ids, self.steering, coefficient))
                 steered = found.values(0)
-                base = found.values(1) if len(doses) > 1 else TokenValues.unknown(*steered.kl.shape)
+                base = found.values(1) if len(doses) > 1 else unknown_values(*steered.kl.shape)
                 low, high = self._interval(steered, base)
                 phase.summaries.append(
                     stored.Summary(

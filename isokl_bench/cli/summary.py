@@ -16,6 +16,7 @@ COLUMNS = (
     ("base_nll", "nll_ratio", "NLL ratio", "{:.2f}"),
     ("branch_pmass", "pmass_change", "Δ pmass", "{:+.2f}"),
 )
+CHECKS = ("validation", "gap")  # of the budget, not measured at every alpha
 NO_VALUE = "—"
 
 
@@ -37,7 +38,7 @@ def print_summary(record: Record, *, db: str, as_json: bool) -> None:
     for calibration in record.calibrations:
         console.print(_calibration_lines(record, calibration))
         if any(
-            s["metric"] != "validation" and s["sign"] == calibration["sign"] for s in record.data["summaries"]
+            s["metric"] not in CHECKS and s["sign"] == calibration["sign"] for s in record.data["summaries"]
         ):
             console.print(_table(record, calibration["sign"]))
     where = "" if db == "isokl.db" else f" --db {db}"
@@ -93,7 +94,7 @@ def _table(record: Record, sign: int) -> Any:
     for _, _, title, _ in columns:
         table.add_column(title, justify="right")
     for alpha in sorted(
-        {key[2] for key in rows if key[0] != "validation" and key[2] > 0}
+        {key[2] for key in rows if key[0] not in CHECKS and key[2] > 0}
     ):  # at 0 nothing changes
         cells = [_cell(rows.get((metric, quantity, alpha)), form) for metric, quantity, _, form in columns]
         table.add_row(f"{alpha:g}", *cells)

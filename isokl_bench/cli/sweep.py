@@ -12,23 +12,23 @@ from isokl_bench.cli.options import Command, db_option
 from isokl_bench.cli.run import alphas
 from isokl_bench.config import DTYPES, PROTOCOLS
 
-AXES = {
-    "model": ("Model: a name, a hub id or a folder.", str),
-    "method": ("Steering method, as NAME or 'NAME[key=value,…]'.", str),
-    "behavior": ("Behavior: a name or a TOML file.", str),
-    "seed": ("Of the prompt sets, the sampling and the bootstrap.", int),
-    "window": ("Tokens per calibration rollout.", click.IntRange(1)),
-    "layers": ("Blocks to steer.", str),
-    "stat": ("What calibration drives to its target.", str),
-    "target": ("Budget in the stat's unit.", float),
-    "protocol": ("Number of prompts.", click.Choice(list(PROTOCOLS))),
-    "dtype": ("Weights and activations.", click.Choice(DTYPES)),
+AXES: dict[str, tuple[str, Any, str | None]] = {
+    "model": ("Model: a name, a hub id or a folder.", str, "NAME"),
+    "method": ("Steering method, as NAME or 'NAME[key=value,…]'.", str, "NAME"),
+    "behavior": ("Behavior: a name or a TOML file.", str, "NAME"),
+    "seed": ("Of the prompt sets, the sampling and the bootstrap.", int, "N"),
+    "window": ("Tokens per calibration rollout.", click.IntRange(1), "N"),
+    "layers": ("Blocks to steer.", str, "SET"),
+    "stat": ("What calibration drives to its target.", str, "NAME"),
+    "target": ("Budget in the stat's unit.", float, "NAT"),
+    "protocol": ("Number of prompts.", click.Choice(list(PROTOCOLS)), None),
+    "dtype": ("Weights and activations.", click.Choice(DTYPES), None),
 }
 
 
 def axis_options(command: Command) -> Command:
-    for name, (help, kind) in reversed(AXES.items()):
-        metavar = None if isinstance(kind, click.ParamType) else {int: "N", float: "NAT"}.get(kind, "NAME")
+    """One option for each axis of a grid; each may be given several times."""
+    for name, (help, kind, metavar) in reversed(AXES.items()):
         command = click.option(f"--{name}", multiple=True, type=kind, metavar=metavar, help=help)(command)
     return command
 

@@ -138,7 +138,7 @@ class JsonLines(Screen):
 
     def ended(self, cell: Cell, outcome: Outcome) -> None:
         self.outcomes[cell.index] = outcome
-        found = {"state": outcome.state, "error": outcome.error, "attempt": outcome.attempt}
+        found: dict[str, Any] = {"state": outcome.state, "error": outcome.error, "attempt": outcome.attempt}
         found |= {"seconds": round(outcome.seconds, 3), "calibrations": outcome.found}
         click.echo(json.dumps({"event": "cell"} | _named(cell) | found))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.rollout import Rollout, rollout, teacher_forced
+from isokl_bench.engine.rollout import Rollout, rollout, teacher_forced, unknown_values
 from isokl_bench.engine.steering import Steering
 from isokl_bench.statistics import bootstrap_crossing, crossing
 from isokl_registry import IsoklError, Stat, TokenValues
@@ -104,7 +104,7 @@ class Calibrator:
     def _base_values(self) -> TokenValues:
         if self.stat.needs_base:
             return rollout(self.lm, self.prompts, self.steering, [0.0], self.window).values(0)
-        return TokenValues.unknown(len(self.prompts), self.window)
+        return unknown_values(len(self.prompts), self.window)
 
     def _range(self) -> tuple[float, float]:
         low, high = self.steering.method.dose_range

@@ -51,6 +51,11 @@ class Rollout:
         return TokenValues(self.kl[dose], self.nll[dose])
 
 
+def unknown_values(prompts: int, tokens: int) -> TokenValues:
+    """All NaN: what a stat that needs no base rollout is handed in its place."""
+    return TokenValues(*(np.full((prompts, tokens), np.nan) for _ in range(2)))
+
+
 TooStrong = Callable[[int, TokenValues], bool]
 
 

@@ -30,13 +30,6 @@ class TokenValues:
         """The values of some prompts, by index: [n], or [set, n] for resampled sets."""
         return TokenValues(self.kl[prompts], self.nll[prompts])
 
-    @classmethod
-    def unknown(cls, prompts: int, tokens: int) -> TokenValues:
-        """All NaN: what a stat that needs no base is handed in its place."""
-        import numpy as np
-
-        return cls(*(np.full((prompts, tokens), np.nan) for _ in range(2)))
-
 
 class Stat(Component, ABC):
     """A number of a greedy rollout that grows with the dose. `target` is its default budget.
