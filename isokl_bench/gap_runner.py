@@ -12,7 +12,7 @@ import numpy as np
 from isokl_bench.config import Resolved
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.rollout import Sampler, rollout, teacher_forced
+from isokl_bench.engine.rollout import Sampler, rollout, teacher_forced, unknown_values
 from isokl_bench.engine.steering import Steering
 from isokl_bench.events import Event, Listener
 from isokl_bench.gap_sources import Source, phase_name, sources
@@ -111,7 +111,8 @@ class GapRunner:
         sampler = Sampler(self.plan.config.seed) if source.reading == "sampled" else None
         doses = [coefficient, 0.0] if self.plan.stat.needs_base else [coefficient]
         found = rollout(self.lm, ids, self.steering, doses, source.tokens, sampler=sampler)
-        return found.values(0), found.values(len(doses) - 1)
+        steered = found.values(0)
+        return steered, found.values(1) if len(doses) > 1 else unknown_values(*steered.kl.shape)
 
     def _interval(self, steered: TokenValues, base: TokenValues) -> tuple[float | None, float | None]:
         """Of the stat, over resampled prompts; of one prompt there is none."""
