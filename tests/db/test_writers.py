@@ -1,0 +1,88 @@
+"""Many processes that write into one file at once: they take turns, and nothing is lost."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+from isokl_db import Store, config_hash
+
+Spawn = Callable[..., "Popen[str]"]
+WRITERS, RUNS, ROWS = 8, 12, 2_000
+
+WRITES = f"""
+from isokl_db import Calibration, Measurement, Store
+me = int(sys.argv[2])
+print("ready", flush=True); sys.stdin.readline()
+with Store(sys.argv[1]) as store:
+    for run in range({RUNS}):
+        config = {{"writer": me, "run": run}}
+        attempt = store.begin(config, prompts={{"fit": ["a"]}}, provenance={{}})
+        attempt.commit_phase("fit", 0.1, steering=bytes(50_000))
+        rows = [Measurement(sign=1, metric="m", quantity="q", alpha=1.0, prompt=i, value=me + i / 10_000)
+                for i in range({ROWS})]
+        attempt.commit_phase("measure", 0.1, measurements=rows)
+        attempt.done()
+"""
+
+BEGINS_ALONE = """
+from isokl_db import Store
+print("ready", flush=True); sys.stdin.readline()
+with Store(sys.argv[1]) as store:
+    attempt = store.begin_alone({"seed": 0}, prompts={"fit": ["a"]}, provenance={})
+    print("mine" if attempt else "taken", flush=True); sys.stdin.readline()
+"""
+
+
+def all_at_once(processes: list["Popen[str]"]) -> None:
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+
+
+def test_eight_processes_write_at_once_and_nothing_is_lost(spawn: Spawn, path: Path) -> None:
+    processes = [spawn(WRITES, str(me)) for me in range(WRITERS)]
+    all_at_once(processes)
+    assert [process.communicate(timeout=120)[1] for process in processes] == [""] * WRITERS
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    with Store(path, read_only=True) as store:
+        states = store.rows("select state, count(*) n from attempts group by state")
+        assert states == [{"state": "done", "n": WRITERS * RUNS}]
+        found = store.rows(
+            "select min(value) low, max(value) high, count(*) n from measurements group by attempt_id order by low"
+        )
+        expected = [
+            {"low": me, "high": me + (ROWS - 1) / 10_000, "n": ROWS}
+            for me in range(WRITERS)
+            for _ in range(RUNS)
+        ]
+        assert found == expected
+
+
+def test_of_processes_that_want_to_be_alone_one_begins(spawn: Spawn, path: Path, store: Store) -> None:
+    processes = [spawn(BEGINS_ALONE) for _ in range(3)]
+    all_at_once(processes)
+    said = []
+    for process in processes:
+        assert process.stdout is not None
+        said.append(process.stdout.readline().strip())
+    assert sorted(said) == ["mine", "taken", "taken"]
+
+
+def test_a_done_attempt_is_not_begun_beside_but_a_failed_one_is(store: Store) -> None:
+    config: dict[str, Any] = {"seed": 0}
+    first = store.begin_alone(config, prompts={}, provenance={})
+    assert first is not None
+    first.fail("it broke")
+    second = store.begin_alone(config, prompts={}, provenance={})
+    assert second is not None
+    second.done()
+    assert store.begin_alone(config, prompts={}, provenance={}) is None
+    assert store.latest(config_hash(config)) == second.id
