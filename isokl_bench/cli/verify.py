@@ -1,0 +1,57 @@
+"""`isokl verify`: the claims, judged from the results database alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from isokl_bench.cli.options import Command, db_option
+from isokl_bench.config import PROTOCOLS
+
+_FILTERS = ("model", "method", "behavior")
+
+
+def _filter_options(command: Command) -> Command:
+    for name in reversed(_FILTERS):
+        help = f"Only runs of this {name}; may be given several times."
+        command = click.option(f"--{name}", multiple=True, metavar=name.upper(), help=help)(command)
+    return command
+
+
+@click.command()
+@db_option
+@click.option(
+    "--protocol",
+    type=click.Choice(list(PROTOCOLS)),
+    default="stable",
+    show_default=True,
+    help="Judge the runs of this protocol.",
+)
+@_filter_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every number instead.")
+@click.pass_context
+def verify(ctx: click.Context, /, db: str, protocol: str, as_json: bool, **filters: tuple[str, ...]) -> None:
+    """Judge the claims R1 to R6 from what is stored.
+
+    Each claim holds, fails, or has not enough runs to tell; the numbers that decided it stand below. Only runs with
+    the budget kl_p95 = 1 count. The exit code is 0 when all six hold, else 1.
+    """
+    from isokl_bench.claims.evidence import read_evidence
+    from isokl_bench.claims.judge import as_dict, judge
+    from isokl_db import Store
+
+    with Store(db, read_only=True) as store:
+        evidence = read_evidence(store, protocol, filters)
+        claims = judge(evidence)
+    if as_json:
+        click.echo(json.dumps(as_dict(evidence, claims), ensure_ascii=False, allow_nan=False))
+    else:
+        from rich.console import Console
+
+        from isokl_bench.claims.terminal import print_claims
+
+        console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        print_claims(evidence, claims, console)
+    ctx.exit(0 if all(claim.answer for claim in claims) else 1)
