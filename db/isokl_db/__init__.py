@@ -12,6 +12,7 @@ with any SQLite tool.
 from isokl_db.attempt import INTERRUPTED, Attempt, Phase
 from isokl_db.errors import StoreError
 from isokl_db.identity import HASH_VERSION, canonical_json, config_hash
+from isokl_db.merge import Merged, merge
 from isokl_db.query import Table
 from isokl_db.rows import Calibration, Evaluation, Measurement, Summary, Trace
 from isokl_db.schema import REVISION
@@ -25,6 +26,7 @@ __all__ = [
     "Calibration",
     "Evaluation",
     "Measurement",
+    "Merged",
     "Phase",
     "Store",
     "StoreError",
@@ -33,4 +35,5 @@ __all__ = [
     "Trace",
     "canonical_json",
     "config_hash",
+    "merge",
 ]

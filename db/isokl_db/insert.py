@@ -10,6 +10,8 @@ from sqlalchemy import Connection, Table, delete, insert
 from isokl_db import schema
 from isokl_db.rows import Calibration, Evaluation, Measurement, Summary, Trace
 
+TOGETHER = 20_000  # rows that are held twice, for the driver
+
 TABLES: dict[type, Table] = {
     Evaluation: schema.evaluations,
     Measurement: schema.measurements,
@@ -22,8 +24,9 @@ def insert_rows(
     connection: Connection, rows: Sequence[Evaluation | Measurement | Summary | Trace], **parent: int
 ) -> None:
     """Insert rows of one kind, each with the key of its parent (`attempt_id=` or `calibration_id=`)."""
-    if rows:
-        connection.execute(insert(TABLES[type(rows[0])]), [parent | values for values in _plain(rows)])
+    for start in range(0, len(rows), TOGETHER):
+        some = _plain(rows[start : start + TOGETHER])
+        connection.execute(insert(TABLES[type(rows[0])]), [parent | values for values in some])
 
 
 def replace_scores(connection: Connection, attempt_id: int, rows: Sequence[Measurement | Summary]) -> None:

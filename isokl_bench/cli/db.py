@@ -1,4 +1,4 @@
-"""`isokl db`: look into the results database without changing it."""
+"""`isokl db`: look into the results database without changing it, and add others to it."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ import click
 from isokl_bench.cli.options import db_option
 
 if TYPE_CHECKING:
-    from isokl_db import Store
+    from isokl_db import Merged, Store
 
 
 _UNFOLDED = 1_000_000
@@ -21,7 +21,7 @@ _UNFOLDED = 1_000_000
 
 @click.group(name="db")
 def db() -> None:
-    """Look into the results database: where it is, what it holds, one run of it."""
+    """Look into the results database: where it is, what it holds, one run of it; and join several."""
 
 
 @db.command()
@@ -111,6 +111,46 @@ def export(run: str, output: Path | None, db: str) -> None:
         message = f"cannot write {error.filename}: {error.strerror}; give another --output"
         raise click.ClickException(message) from error
     click.echo(f"wrote {output}" + (f" and {vector}" if steering is not None else ""))
+
+
+@db.command()
+@click.argument("others", metavar="OTHER...", nargs=-1, required=True)
+@db_option
+def merge(others: tuple[str, ...], db: str) -> None:
+    """Add what OTHER databases hold, such as those of other machines.
+
+    Runs of the same configuration come side by side, under new ids; nothing that is stored is changed. A run that
+    was merged before is left out, so merging again adds only what is new (but no metric that was added to such a
+    run since), and so is one that is still running. The OTHER databases stay as they are.
+    """
+    from contextlib import ExitStack
+
+    from isokl_db import Store
+    from isokl_db import merge as merge_into
+
+    with ExitStack() as stack:
+        opened = [stack.enter_context(_reading(other)) for other in others]  # before --db is created
+        store = stack.enter_context(Store(db))
+        for other in opened:
+            click.echo(_merged(merge_into(store, other), other.name))
+
+
+def _merged(found: "Merged", name: str) -> str:
+    """One line on what was merged; what is none of it is left out, but for the configs."""
+    notes = [f"{found.configs} {_plural('config', found.configs)} new"]
+    if found.known:
+        notes.append(f"{found.known} {_plural('attempt', found.known)} already here")
+    if found.running:
+        notes.append(f"{found.running} running left out")
+    if found.older:
+        notes.append(
+            f"{found.older} {_plural('config', found.older)} now answered by an older attempt from there"
+        )
+    return f"merged {found.attempts} {_plural('attempt', found.attempts)} from {name} ({', '.join(notes)})"
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else noun + "s"
 
 
 def _reading(db: str) -> "Store":

@@ -41,7 +41,7 @@ def isokl_db(path: Path) -> Run:
 
 
 def test_every_command_has_help_and_says_how_to_choose_the_database(isokl_db: Run) -> None:
-    assert set(db.commands) == {"path", "tables", "query", "export"}
+    assert set(db.commands) == {"path", "tables", "query", "export", "merge"}
     for name, command in db.commands.items():
         assert command.help
         shown = isokl_db(name, "--help").output
