@@ -134,7 +134,8 @@ def along_base(
         [*prompt, *text[: length - 1].tolist()]  # nothing is read after the last token
         for prompt, text, length in zip(prompts, written, lengths, strict=True)
     ]
-    size = max(1, lm.max_rows(max(map(len, texts)), window) // 2)  # each text is read by both models
+    longest = max(map(len, texts))
+    size = max(1, lm.max_rows(longest, window, read=longest) // 2)  # each text is read by both models
     parts: list[Any] = []
     for start in range(0, len(texts), size):
         (steered,), base = teacher_forced(lm, texts[start : start + size], steering, [dose], window)

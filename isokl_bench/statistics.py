@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 RESAMPLES = 10_000
 LEVEL = 95.0
+TOGETHER = 256  # means whose resamples are held in memory at a time
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,18 @@ def bootstrap_means(values: Array, seed: int = 0) -> list[Interval | None]:
 
     The rows share their resamples, so intervals of the same prompts are comparable; a resample in which a row has
     no number at all is left out for that row."""
-    rows, n = values.shape
-    scored = ~np.isnan(values)
+    n = values.shape[1]
     weights = np.zeros((RESAMPLES, n))
     np.add.at(weights, (np.arange(RESAMPLES)[:, None], resamples(n, seed)), 1.0)
-    sums, counts = np.where(scored, values, 0.0) @ weights.T, scored @ weights.T
     found: list[Interval | None] = []
-    for row in range(rows):
-        kept = values[row, scored[row]]
-        if not len(kept):
-            found.append(None)
-            continue
-        drawn = counts[row] > 0
-        found.append(Interval(float(kept.mean()), *bounds(sums[row, drawn] / counts[row, drawn]), len(kept)))
+    for start in range(0, len(values), TOGETHER):
+        some = values[start : start + TOGETHER]
+        scored = ~np.isnan(some)
+        sums, counts = np.where(scored, some, 0.0) @ weights.T, scored @ weights.T
+        for row, kept, total, count in zip(some, scored, sums, counts, strict=True):
+            drawn, number = count > 0, int(kept.sum())
+            interval = bounds(total[drawn] / count[drawn]) if number else (0.0, 0.0)
+            found.append(Interval(float(row[kept].mean()), *interval, number) if number else None)
     return found
 
 

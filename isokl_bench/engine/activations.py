@@ -29,7 +29,8 @@ def record(lm: LanguageModel, rows: Sequence[Sequence[int]], sites: Sequence[Sit
 
     handles = [lm.module(site).register_forward_hook(keep(site)) for site in sites]
     try:
-        in_batches(lm, rows, lm.max_rows(max(map(len, rows))), lambda some: lm.forward(*lm.pad_rows(some)))
+        longest = max(map(len, rows))
+        in_batches(lm, rows, lm.max_rows(longest, read=longest), lambda some: lm.forward(*lm.pad_rows(some)))
     finally:
         for handle in handles:
             handle.remove()

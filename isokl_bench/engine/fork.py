@@ -150,8 +150,11 @@ def _cut(
     by_row: dict[tuple[int, int], list[_Fork]] = {}
     for f in forks:
         by_row.setdefault((f.dose, f.prompt), []).append(f)
+    length = max(map(len, prompts)) + longest + max(len(f.suffix) for f in forks)
+    fitting = lm.max_rows(length, read=length)
+    contexts = max(1, fitting // (1 + max(map(len, by_row.values()))))
 
-    def answer(chunk: Sequence[tuple[int, int]]) -> None:
+    def read(chunk: Sequence[tuple[int, int]]) -> None:
         written = [tokens[d, p, :longest].clip(0).tolist() for d, p in chunk]
         distinct, text = distinct_texts((p, *ids) for (_, p), ids in zip(chunk, written, strict=True))
         ids, mask = lm.pad_rows([[*prompts[p], *ids] for p, *ids in distinct])
@@ -160,27 +163,27 @@ def _cut(
         edits.arrange(strength, torch.tensor(text, device=lm.device))
         lm.forward(ids, mask, cache)
         place = {row: i for i, row in enumerate(chunk)}
-        mine = [f for row in chunk for f in by_row[row]]
-        for width in sorted({len(f.suffix) for f in mine}):
-            some = [f for f in mine if len(f.suffix) == width]
+
+        def answer(some: Sequence[_Fork]) -> None:
             row = [place[f.dose, f.prompt] for f in some]
-            begun, read = distinct_texts(
+            begun, text_of = distinct_texts(
                 (f.prompt, *written[i][: f.point]) for f, i in zip(some, row, strict=True)
             )
-            one_each = [read.index(i) for i in range(len(begun))]
+            one_each = [text_of.index(i) for i in range(len(begun))]
             lower = ([text[row[i]] for i in one_each], [longest - some[i].point for i in one_each])
             cut = cut_rows(cache, edits.split, lower, (row, [longest - f.point for f in some]))
             suffix = torch.tensor([some[i].suffix for i in one_each], device=lm.device)
-            edits.arrange(strength[row], torch.tensor(read, device=lm.device))
-            store(
-                some,
-                lm.forward(suffix, torch.cat([cut_mask(mask, lower), torch.ones_like(suffix)], -1), cut)[
-                    :, -1
-                ],
-            )
+            edits.arrange(strength[row], torch.tensor(text_of, device=lm.device))
+            seen = torch.cat([cut_mask(mask, lower), torch.ones_like(suffix)], -1)
+            store(some, lm.forward(suffix, seen, cut)[:, -1])
 
-    size = lm.max_rows(max(map(len, prompts)) + longest + max(len(f.suffix) for f in forks))
-    in_batches(lm, list(by_row), size // max(map(len, by_row.values())), answer)
+        mine = [f for row in chunk for f in by_row[row]]
+        for width in sorted({len(f.suffix) for f in mine}):
+            # forks of like length side by side: a batch is as long as its longest
+            alike = sorted((f for f in mine if len(f.suffix) == width), key=lambda f: f.point)
+            in_batches(lm, alike, max(1, fitting - len(chunk)), answer)
+
+    in_batches(lm, list(by_row), contexts, read)
 
 
 def _replay(
@@ -201,4 +204,4 @@ def _replay(
 
     ordered = sorted(forks, key=lambda f: (f.point, f.prompt, f.dose))
     longest = max(map(len, prompts)) + max(f.point + len(f.suffix) for f in forks)
-    in_batches(lm, ordered, lm.max_rows(longest), answer)
+    in_batches(lm, ordered, lm.max_rows(longest, read=longest), answer)

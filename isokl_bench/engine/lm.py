@@ -91,9 +91,9 @@ class LanguageModel:
         )
         return out.logits.float()  # type: ignore[no-any-return]
 
-    def max_rows(self, length: int, keep: int = 1) -> int:
-        """How many rows of `length` tokens, with logits at `keep` of them, fit into a safe part of the memory: packing,
-        never a result, follows it."""
+    def max_rows(self, length: int, keep: int = 1, read: int = 1) -> int:
+        """How many rows of `length` tokens, `read` of them in one pass and logits at `keep` of them, fit into a safe part
+        of the memory: packing, never a result, follows it."""
         heads = getattr(self.config, "num_key_value_heads", None) or self.config.num_attention_heads
         width = (
             getattr(self.config, "head_dim", None)
@@ -103,7 +103,8 @@ class LanguageModel:
         cache = (
             2 * len(self.blocks) * heads * width * length * element * 2
         )  # twice: growing a cache copies it
-        return max(1, int(_free_memory(self.device) // (cache + (4 + 2 * keep) * self.vocab * 4)))
+        mask = read * length * (1 + element)  # which token sees which, as a truth value and as a number
+        return max(1, int(_free_memory(self.device) // (cache + mask + (4 + 2 * keep) * self.vocab * 4)))
 
     def _eos(self) -> tuple[int, ...]:
         generation = getattr(self.model, "generation_config", None)

@@ -101,8 +101,9 @@ def rollout(
             Walk(lm, edits, prompts, doses, wanted, window, sampler, too_strong, drafts, result).run()
 
     with attached(lm, steering) as edits:
-        longest = max(map(len, prompts)) + window
-        in_batches(lm, rows, lm.max_rows(longest, keep) // 2, walk)  # as many unsteered rows at worst
+        longest = max(map(len, prompts))
+        size = lm.max_rows(longest + window, keep, read=longest + keep)
+        in_batches(lm, rows, size // 2, walk)  # as many unsteered rows at worst
     return result
 
 
@@ -143,7 +144,8 @@ def teacher_forced(
             array[where, :, -keep:] = np.where(bad, np.inf, array[where][:, :, -keep:])
 
     with attached(lm, steering) as edits:
-        size = lm.max_rows(max(map(len, prompts)), positions) // len(prompts)
+        longest = max(map(len, prompts))
+        size = lm.max_rows(longest, positions, read=longest) // len(prompts)
         in_batches(lm, range(len(doses)), size, score)
     if np.isinf(kl[-1]).any():
         raise IsoklError(BROKEN_BASE)

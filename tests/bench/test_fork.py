@@ -46,7 +46,7 @@ def test_forks_equal_oracle(lm, monkeypatch):
     answer = AnswerTokens.of(ANSWER, lm)
     want = expect(lm, prompts, tokens, steering, doses, answer)
     for rows in (10_000, 5):  # packing must not matter
-        monkeypatch.setattr(LanguageModel, "max_rows", lambda self, length, keep=1, rows=rows: rows)
+        monkeypatch.setattr(LanguageModel, "max_rows", lambda *a, rows=rows, **k: rows)
         found = fork(lm, prompts, tokens, steering, doses, POINTS, answer)
         np.testing.assert_allclose(found.log_mass_first, want[0], atol=1e-4)
         np.testing.assert_allclose(found.log_mass_second, want[1], atol=1e-4)

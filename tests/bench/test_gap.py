@@ -134,7 +134,7 @@ def test_teacher_forced_is_the_slow_way_quicker(both, tiny, monkeypatch):
     slow = [slow_along_base(tiny, record.steering(), 100.0, prompt, 12) for prompt in prompts]
     assert len({len(rows) for rows in slow}) > 1
     for batch in (1000, 4):
-        monkeypatch.setattr(tiny, "max_rows", lambda length, keep=1, size=batch: size)
+        monkeypatch.setattr(tiny, "max_rows", lambda *a, size=batch, **k: size)
         steered, base = gap_runner.along_base(tiny, prompts, record.steering(), 100.0, 12)
         for i, rows in enumerate(slow):
             found = np.stack([steered.kl[i], steered.nll[i], base.nll[i]], 1)

@@ -60,7 +60,7 @@ def test_packing_never_changes_a_result(lm, monkeypatch):
     prompts = [lm.chat.ids(text) for text in TEXTS]
     for sampler in (None, Sampler(3)):
         whole = rollout(lm, prompts, steering, [0.3, 1.0], 10, sampler=sampler)
-        monkeypatch.setattr(type(lm), "max_rows", lambda self, length, keep=1: 4)
+        monkeypatch.setattr(type(lm), "max_rows", lambda *a, **k: 4)
         split = rollout(lm, prompts, steering, [0.3, 1.0], 10, sampler=sampler)
         monkeypatch.undo()
         assert (whole.tokens == split.tokens).all()
@@ -80,7 +80,7 @@ def test_drafts_change_nothing(lm, monkeypatch):
     missing[1:, :, 3:] = -1
     for guess in (half, ended, missing, np.zeros_like(half), np.full_like(half, -1)):
         drafted(lm, prompts, steering, doses, want, guess)
-        monkeypatch.setattr(type(lm), "max_rows", lambda self, length, keep=1: 8)
+        monkeypatch.setattr(type(lm), "max_rows", lambda *a, **k: 8)
         drafted(lm, prompts, steering, doses, want, guess)
         monkeypatch.undo()
 

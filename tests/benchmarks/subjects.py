@@ -13,7 +13,8 @@ from isokl_bench.engine.calibrate import Calibration, Calibrator
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import rollout
 from isokl_bench.engine.steering import Steering
-from isokl_bench.runner import fit, load_model
+from isokl_bench.runner import fit
+from isokl_bench.workbench import load_model
 from isokl_registry import Site, Stat, load_registry
 from tests import oracle
 from tests.architectures import random_model
