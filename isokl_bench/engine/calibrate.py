@@ -119,6 +119,8 @@ class Calibrator:
             grid = np.geomspace(*ends, count).tolist()
             signed = [sign * dose for dose in grid]
             found, base = teacher_forced(self.lm, prompts, self.steering, signed, LOOK_TOKENS)
+            if not self.stat.needs_base:
+                base = unknown_values(*base.kl.shape)
             values = np.array([self.stat(values, base) for values in found])
             if not np.isfinite(values).any():
                 raise IsoklError(explain_nonfinite(self.lm, prompts, self.steering, signed[0]))

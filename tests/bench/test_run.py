@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 import isokl_bench
 from isokl_bench import runner
 from isokl_db import Store, StoreError
-from isokl_registry import IsoklError, Measurement, Method, Metric
+from isokl_registry import IsoklError, Measurement, Method, Metric, Stat
 from tests import oracle
 from tests.conftest import SMALL
 
@@ -433,3 +434,26 @@ def test_unknown_option_and_bad_database(tmp_path):
     bad.write_text("this is no database, and it is long enough to be told from one" * 20)
     with pytest.raises(StoreError):
         isokl_bench.run("tiny-qwen", "pca", db=bad, **SMALL)
+
+
+def test_a_stat_that_needs_no_base_is_never_handed_one(tmp_path, small, registry, monkeypatch):
+    handed = []
+
+    @dataclass(frozen=True)
+    class Top(Stat):
+        """The largest KL of all tokens."""
+
+        name: ClassVar[str] = "top"
+        target: ClassVar[float] = 4.0
+        needs_base: ClassVar[bool] = False
+
+        def __call__(self, steered, base):
+            handed.append(np.isnan(base.kl).all() and np.isnan(base.nll).all())
+            return np.nanmax(steered.kl, axis=(-2, -1))
+
+    entry = dataclasses.replace(registry.get("stat", "kl_max"), name="top", component=Top)
+    monkeypatch.setitem(registry.entries["stat"], "top", entry)
+    record = isokl_bench.run("tiny-qwen", "pca", db=tmp_path / "isokl.db", stat="top", **small)
+    assert not record.summaries.query("metric == 'validation'").empty
+    assert len(handed) > 10
+    assert all(handed)

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from isokl_bench.config import RunConfig
+from isokl_bench.sweep import cell
 from isokl_bench.sweep.cell import Outcome
 from isokl_bench.sweep.grid import PRESETS, cells, read_file, read_preset
 from isokl_bench.sweep.local import share_cores
@@ -123,8 +124,8 @@ def test_every_cell_is_run_once_and_says_what_it_found(swept):
         assert [row["n"] for row in store.rows("select count(*) n from attempts group by config_hash")] == [
             1
         ] * 4
-        for cell, outcome in ended:
-            row = store.rows("select * from results where hash = :hash", hash=cell.hash)[0]
+        for one, outcome in ended:
+            row = store.rows("select * from results where hash = :hash", hash=one.hash)[0]
             assert outcome.attempt == row["attempt_id"]
             assert outcome.found[0]["coefficient"] == row["coefficient"]
     assert [cell.label for cell in planned] == [
@@ -143,13 +144,11 @@ def test_numbers_are_those_of_a_run_alone(swept, tmp_path):
     import isokl_bench
 
     db, _, ended, _ = swept
-    cell, outcome = next(
-        pair for pair in ended if pair[0].config.seed == 1 and pair[0].config.method == "pca"
-    )
+    one, outcome = next(pair for pair in ended if pair[0].config.seed == 1 and pair[0].config.method == "pca")
     alone = isokl_bench.run("tiny-qwen", "pca", db=tmp_path / "alone.db", seed=1, **SMALL)
     with Store(db, read_only=True) as store:
         record = store.record(outcome.attempt)
-    assert alone.hash == cell.hash
+    assert alone.hash == one.hash
     assert record["calibrations"] == alone.data["calibrations"]
     assert record["measurements"] == alone.data["measurements"]
 
@@ -188,8 +187,8 @@ def test_another_executor_gets_cells_and_gives_outcomes(tmp_path, registry):
 
     def elsewhere(todo, db, tell):
         asked.append([cell.index for cell in todo])
-        for cell in todo:
-            yield cell, Outcome("taken" if cell.index == 2 and len(asked) == 1 else "failed", "no GPU there")
+        for one in todo:
+            yield one, Outcome("taken" if one.index == 2 and len(asked) == 1 else "failed", "no GPU there")
 
     ended = list(run_cells(planned, tmp_path / "isokl.db", executor=elsewhere))
     assert asked == [[0, 1, 2, 3], [2]]  # what another process was at is asked for once more
@@ -223,6 +222,19 @@ def test_a_model_is_loaded_once_and_activations_are_recorded_once(registry, monk
     bench.record(bench.model(llama), rows, [Site(1)])
     assert len(records) == 3
     assert len(loads) == 2
+
+
+def test_each_worker_has_a_gpu_of_its_own_where_there_are_several(monkeypatch, tmp_path):
+    import torch
+
+    monkeypatch.setattr(cell, "_held", [])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert cell.own_gpu(str(tmp_path)) is None  # "auto" finds it
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [cell.own_gpu(str(tmp_path)) for _ in range(2)] == ["cuda:0", "cuda:1"]
+    assert cell.own_gpu(str(tmp_path)) in ("cuda:0", "cuda:1")  # more workers than GPUs: shared
+    cell._held.pop(0).release()  # as the system does when a worker dies
+    assert cell.own_gpu(str(tmp_path)) == "cuda:0"
 
 
 def test_cores_are_divided_unless_the_user_has(monkeypatch):
