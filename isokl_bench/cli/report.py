@@ -40,10 +40,11 @@ def _filter_options(command: Command) -> Command:
 @_filter_options
 @click.pass_context
 def report(ctx: click.Context, /, db: str, output: Path, **filters: tuple[str, ...]) -> None:
-    """Print Table 1 and write it and Figure 1 as files.
+    """Print Table 1 and write it and the figures as files.
 
-    Written are table1.md, table1.csv, table1.tex, figure1.png, figure1.svg and figure1.html. Everything comes
-    from the results database; no model is loaded.
+    Written are table1 (md, csv, tex), figure1 (KL and answer mass along the text) and figure2 (effect against
+    measured KL; png, svg, html) and, where two or more methods can be compared, their ranking (md, csv).
+    Everything comes from the results database; no model is loaded.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -100,6 +101,46 @@ def traces(
     from isokl_bench.report.write import write_file
 
     click.echo(f"Wrote {write_file(html, traces_page(found))}")
+
+
+@report.command()
+@click.option(
+    "--threshold",
+    type=float,
+    default=0.75,
+    show_default=True,
+    metavar="P",
+    help="Answer mass under which a rollout is dead.",
+)
+@click.option("--normalize", is_flag=True, help="Divide each KL trajectory by its own early 95th percentile.")
+@db_option
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder to write the files into; that of `report` where it is not given.",
+)
+@click.pass_context
+def survival(ctx: click.Context, threshold: float, normalize: bool, db: str, output: Path | None) -> None:
+    """Print how long steered rollouts can still answer, and write it with figures of it.
+
+    A rollout is alive until the first fork of branch_pmass at which its answer mass is under the threshold. Written
+    are survival.md, survival.csv, and as png, svg and html the Kaplan-Meier curves (survival) and the KL trajectories
+    of the living and the dead (spaghetti). The filters stand in front of `survival`.
+    """
+    from isokl_bench.report.survival_report import make_survival
+    from isokl_db import Store
+
+    given: dict[str, Any] = ctx.parent.params if ctx.parent else {}
+    if ctx.get_parameter_source("db") is not ParameterSource.COMMANDLINE:
+        db = given.get("db", db)
+    filters = {name: given.get(name, ()) for name in _FILTERS}
+    folder = output or given.get("output", Path("report"))
+    console = _console()
+    with Store(db, read_only=True) as store:
+        written = make_survival(store, folder, filters, console, threshold=threshold, normalize=normalize)
+    console.print("Wrote", ", ".join(map(str, written)), soft_wrap=True, highlight=False)
 
 
 def _console() -> "Console":

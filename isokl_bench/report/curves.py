@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isokl_bench.report.cells import Sheet
-from isokl_bench.report.runs import Run
+from isokl_bench.report.lines import Line, Lines, series_of, windows_of
+from isokl_bench.report.runs import Run, selecting
 from isokl_bench.report.seeds import seed_intervals
-from isokl_bench.report.table import Row
 
 if TYPE_CHECKING:
     from isokl_db import Store
@@ -20,13 +19,10 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Curve = list[dict[str, Any]]
 
-ALPHAS = (1.0, 2.0, 4.0)
 SMOOTH = 16  # tokens
 LONG = 64  # tokens; shorter windows are not smoothed
+STEP = 2  # tokens between points of a smoothed curve
 FLOOR = 1e-6  # nats; rounding leaves a KL of 0 or less, for which a logarithmic axis has no place
-METHODS = 7  # as many colours as can be told apart
-BLOCKS = 6
-RUNS = 24  # whose tokens are read
 
 ALIVE = 0.75  # answer mass of a model that can still answer
 KL_STATS = ("kl_p95", "kl_mean", "kl_max")
@@ -36,9 +32,10 @@ KL_STATS = ("kl_p95", "kl_mean", "kl_max")
 class Block:
     """One model and behavior: two rows of panels.
 
-    kl: rows of series, alpha, token, median, low, high, prompts. pmass: rows of series, alpha, fork, mean, low, high.
-    base: the pmass of the unsteered model, as the first series measured it.
-    budgets: (stat, target) wherever the stat is a KL. windows: tokens that were calibrated on.
+    kl: rows of series, window, alpha, token, median, low, high, n and over, which says what the band is over: n
+    prompts, or n seeds. pmass: rows of series, window, alpha, fork, mean, low, high and over, of its interval. base: the
+    pmass of the unsteered model, as the first line measured it. budgets: (stat, target) wherever the stat is a KL. ends: of the windows that
+    were calibrated on, in tokens.
     """
 
     title: str
@@ -46,45 +43,33 @@ class Block:
     pmass: Curve
     base: Curve
     budgets: tuple[tuple[str, float], ...]
-    windows: tuple[int, ...]
+    ends: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Everything in Figure 1. `left_out` says what was selected but is not drawn, "" if nothing."""
+    """Everything in Figure 1."""
 
     blocks: list[Block]
     series: list[str]
+    windows: list[str]
     alphas: list[float]
-    seeds: int
     smoothed: bool
-    left_out: str
 
 
-def read_curves(store: Store, sheet: Sheet) -> Curves | None:
-    """The curves of the rows of Table 1, or of the first of them where they are many; None where none is stored."""
-    rows = [row for row in sheet.rows if row.reached]
-    titles = list(dict.fromkeys(_title(row) for row in rows))
-    series = sorted({_series(sheet, row) for row in rows})
-    drawn = [
-        row for row in rows if _title(row) in titles[:BLOCKS] and _series(sheet, row) in series[:METHODS]
-    ]
-    drawn, seeds = drawn[:RUNS], max(1, RUNS // max(1, len(drawn)))
-    blocks = [
-        _block(store, sheet, title, [row for row in drawn if _title(row) == title], seeds)
-        for title in dict.fromkeys(map(_title, drawn))
-    ]
+def read_curves(store: Store, lines: Lines) -> Curves | None:
+    """The curves of the lines; None where none is stored."""
+    blocks = [_block(store, title, found) for title, found in lines.blocks.items()]
     blocks = [block for block in blocks if block.kl or block.pmass]
     if not blocks:
         return None
     curves = [point for block in blocks for point in (*block.kl, *block.pmass)]
     return Curves(
         blocks,
-        sorted({point["series"] for point in curves}),
+        series_of(curves),
+        windows_of(curves),
         sorted({point["alpha"] for point in curves}),
-        max(min(seeds, len(row.reached)) for row in drawn),
         any(_is_long([point["token"] for point in block.kl]) for block in blocks),
-        _left_out(rows, drawn, seeds),
     )
 
 
@@ -113,61 +98,73 @@ def smooth(values: Array, width: int) -> Array:
     return rolled
 
 
-def _title(row: Row) -> str:
-    return " · ".join(row.first.names[:2])
+def rounded(value: float) -> float:
+    """As exact as any drawing of it."""
+    return float(f"{value:.4g}")
 
 
-def _series(sheet: Sheet, row: Row) -> str:
-    words = [
-        value if name in ("sign", "protocol", "budget") else f"{name} {value}"
-        for name, value in sheet.dimensions(row.first).items()
-    ]
-    return row.first.names[2] + (f" ({', '.join(words)})" if words else "")
-
-
-def _block(store: Store, sheet: Sheet, title: str, rows: Sequence[Row], seeds: int) -> Block:
+def _block(store: Store, title: str, lines: Sequence[Line]) -> Block:
     kl: Curve = []
     pmass: Curve = []
     base: Curve = []
-    for row in rows:
-        runs, series = row.reached[:seeds], {"series": _series(sheet, row)}
-        kl += [series | point for point in _kl(store, runs)]
-        forks = _pmass(store, runs)
-        pmass += [series | point for point in forks if point["alpha"]]
+    for line in lines:
+        kl += [line.keys | point for point in _kl(store, line.runs)]
+        forks = _pmass(store, line.runs)
+        pmass += [line.keys | point for point in forks if point["alpha"]]
         base = base or [point for point in forks if not point["alpha"]]
-    budgets = {(row.first.stat, row.first.target) for row in rows if row.first.stat in KL_STATS}
-    windows = {row.first.window for row in rows if row.first.window}
-    return Block(title, kl, pmass, base, tuple(sorted(budgets)), tuple(sorted(windows)))
+    runs = [line.row.first for line in lines]
+    budgets = {(run.stat, run.target) for run in runs if run.stat in KL_STATS}
+    ends = {run.window for run in runs if run.window}
+    return Block(title, kl, pmass, base, tuple(sorted(budgets)), tuple(sorted(ends)))
 
 
 def _kl(store: Store, runs: Sequence[Run]) -> Curve:
-    """Median and 10–90 % band over the prompts of all seeds that are still running at a token."""
+    """Per alpha the bands of one line, along the tokens."""
     sql = (
-        "SELECT alpha, position, value FROM measurements WHERE metric = 'kl_trajectory' AND quantity = 'kl' "
-        f"AND {_of(runs)} AND alpha IN (1, 2, 4) AND value IS NOT NULL"
+        "SELECT alpha, attempt_id, position, value FROM measurements WHERE metric = 'kl_trajectory' "
+        f"AND quantity = 'kl' AND {selecting(runs)} AND alpha IN (1, 2, 4) AND value IS NOT NULL"
     )
-    found = np.array(store.query(sql).rows, dtype=float).reshape(-1, 3)
+    found = np.array(store.query(sql).rows, dtype=float).reshape(-1, 4)
+    width, step = (SMOOTH, STEP) if _is_long(found[:, 2]) else (1, 1)
     curve: Curve = []
     for alpha in np.unique(found[:, 0]):
-        _, position, value = found[found[:, 0] == alpha].T
-        tokens, bands, counts = quantiles(position, value, (0.5, 0.1, 0.9))
-        if _is_long(tokens):
-            bands = smooth(bands, SMOOTH)
+        points = found[found[:, 0] == alpha]
+        seeds = [points[points[:, 1] == attempt] for attempt in np.unique(points[:, 1])]
+        over = "seeds" if len(seeds) > 1 else "prompts"
+        tokens, bands, counts = (
+            _over_seeds(seeds, width) if len(seeds) > 1 else _over_prompts(seeds[0], width)
+        )
+        last = len(tokens) - 1
         bands = np.maximum(bands, FLOOR)
         names = ("median", "low", "high")
         curve += [
-            {"alpha": float(alpha), "token": int(token), "prompts": int(count)}
-            | dict(zip(names, map(_rounded, band), strict=True))
-            for token, band, count in zip(tokens, bands.T, counts, strict=True)
+            {"alpha": float(alpha), "token": int(tokens[at]), "n": int(counts[at]), "over": over}
+            | dict(zip(names, map(rounded, bands[:, at]), strict=True))
+            for at in (*range(0, last, step), last)
         ]
     return curve
+
+
+def _over_prompts(
+    points: Array, width: int, shares: Sequence[float] = (0.5, 0.1, 0.9)
+) -> tuple[Array, Array, NDArray[np.intp]]:
+    """Median and 10–90 % band over the prompts of one seed that are still running at a token."""
+    tokens, bands, counts = quantiles(points[:, 2], points[:, 3], shares)
+    return tokens, smooth(bands, width), counts
+
+
+def _over_seeds(seeds: Sequence[Array], width: int) -> tuple[Array, Array, NDArray[np.intp]]:
+    """Median and range, over the seeds that are still running at a token, of the median over each seed's prompts."""
+    medians = [_over_prompts(points, width, (0.5,)) for points in seeds]
+    tokens = np.concatenate([tokens for tokens, _, _ in medians])
+    return quantiles(tokens, np.concatenate([median for _, (median,), _ in medians]), (0.5, 0, 1))
 
 
 def _pmass(store: Store, runs: Sequence[Run]) -> Curve:
     """Mean answer mass; the interval is over prompts for one seed, over seeds for several."""
     sql = (
         "SELECT alpha, position, mean, low, high FROM summaries WHERE metric = 'branch_pmass' AND quantity = 'pmass' "
-        f"AND {_of(runs)} AND alpha IN (0, 1, 2, 4) AND mean IS NOT NULL ORDER BY alpha, position, attempt_id"
+        f"AND {selecting(runs)} AND alpha IN (0, 1, 2, 4) AND mean IS NOT NULL ORDER BY alpha, position, attempt_id"
     )
     points: dict[tuple[float, int], list[tuple[float, float, float]]] = {}
     for alpha, position, *interval in store.query(sql).rows:
@@ -175,33 +172,11 @@ def _pmass(store: Store, runs: Sequence[Run]) -> Curve:
     several = {key: [mean for mean, *_ in found] for key, found in points.items() if len(found) > 1}
     over_seeds = dict(zip(several, seed_intervals(list(several.values())), strict=True))
     return [
-        {"alpha": alpha, "fork": fork, **dict(zip(("mean", "low", "high"), interval, strict=True))}
+        {"alpha": alpha, "fork": fork, "over": "seeds" if (alpha, fork) in over_seeds else "prompts"}
+        | dict(zip(("mean", "low", "high"), over_seeds.get((alpha, fork), first), strict=True))
         for (alpha, fork), (first, *_) in points.items()
-        for interval in [over_seeds.get((alpha, fork), first)]
     ]
-
-
-def _rounded(value: float) -> float:
-    """As exact as any drawing of it."""
-    return float(f"{value:.4g}")
-
-
-def _of(runs: Sequence[Run]) -> str:
-    attempts = ", ".join(str(run.attempt) for run in runs)
-    return f"attempt_id IN ({attempts}) AND sign = {runs[0].sign}"
 
 
 def _is_long(tokens: Sequence[Any] | Array) -> bool:
     return len(tokens) > 0 and max(tokens) >= LONG - 1
-
-
-def _left_out(rows: Sequence[Row], drawn: Sequence[Row], seeds: int) -> str:
-    total, shown = sum(len(row.reached) for row in rows), sum(min(seeds, len(row.reached)) for row in drawn)
-    if shown == total:
-        return ""
-    lines = f"the first {len(drawn)} of {len(rows)} rows of Table 1"
-    if any(len(row.reached) > seeds for row in drawn):
-        lines += f", at most {seeds} seed{'s' if seeds > 1 else ''} each"
-    return (
-        f"Figure 1 draws {shown} of {total} runs: {lines}; choose others with --model, --behavior, --method …"
-    )

@@ -1,4 +1,4 @@
-"""The whole report: Table 1 and Figure 1, read from the store, printed and written."""
+"""The whole report: Table 1, the ranking and the figures, read from the store, printed and written."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from isokl_bench.report.cells import Sheet
-from isokl_bench.report.curves import read_curves
+from isokl_bench.report.curves import Curves, read_curves
+from isokl_bench.report.lines import choose_lines
+from isokl_bench.report.ranking import rankings
+from isokl_bench.report.ranking_tables import print_rankings, ranking_csv, ranking_markdown
+from isokl_bench.report.responses import DoseResponse, Responses, dose_response
 from isokl_bench.report.runs import finished_runs
 from isokl_bench.report.table import table_rows
 from isokl_bench.report.table_files import latex, markdown, plain_csv
@@ -20,8 +24,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from isokl_db import Store
-
-FIGURES = ("figure1.png", "figure1.svg", "figure1.html")
 
 
 @contextmanager
@@ -38,14 +40,21 @@ def _uncollected() -> Iterator[None]:
 def make_report(
     store: Store, folder: Path, filters: Mapping[str, Sequence[str]], console: Console
 ) -> list[Path]:
-    """Print Table 1, write it and Figure 1 into the folder, and return what was written.
+    """Print Table 1 and the rankings, write them and the figures into the folder, and return what was written.
 
     Raises IsoklError when no finished run is selected or a file cannot be written, StoreError when the store fails."""
     sheet = Sheet(table_rows(store, finished_runs(store, filters)))
     print_table(sheet, console)
     console.print()
     make_folder(folder)
-    return _write_table(sheet, folder) + _write_figure(store, sheet, folder, console)
+    responses, lines = Responses(store), choose_lines(sheet)
+    return [
+        *_write_table(sheet, folder),
+        *_write_rankings(sheet, responses, folder, console),
+        *_write_figures(
+            read_curves(store, lines), dose_response(responses, lines), lines.left_out, folder, console
+        ),
+    ]
 
 
 def _write_table(sheet: Sheet, folder: Path) -> list[Path]:
@@ -53,19 +62,50 @@ def _write_table(sheet: Sheet, folder: Path) -> list[Path]:
     return [write_file(folder / name, content) for name, content in files.items()]
 
 
-def _write_figure(store: Store, sheet: Sheet, folder: Path, console: Console) -> list[Path]:
-    from isokl_bench.report.figure import figure, still
+def _write_rankings(sheet: Sheet, responses: Responses, folder: Path, console: Console) -> list[Path]:
+    found = rankings(sheet, responses)
+    files = folder / "ranking.md", folder / "ranking.csv"
+    if not found:
+        for file in files:
+            remove_file(file)
+        return []
+    print_rankings(sheet, found, console)
+    console.print()
+    return [
+        write_file(file, content)
+        for file, content in zip(files, (ranking_markdown(sheet, found), ranking_csv(found)), strict=True)
+    ]
+
+
+def _write_figures(
+    curves: Curves | None, response: DoseResponse | None, left_out: str, folder: Path, console: Console
+) -> list[Path]:
+    from isokl_bench.report.figure import figure
+    from isokl_bench.report.figure_response import response_figure
+
+    if curves is None:
+        console.print("No Figure 1: neither kl_trajectory nor branch_pmass is stored at alpha 1, 2 or 4.")
+    if response is None:
+        console.print("No Figure 2: kl_trajectory and target_logit are not stored at the same alphas.")
+    if left_out and (curves or response):
+        console.print(left_out)
+    first = _write_figure(folder, 1, figure(curves) if curves else None)
+    return first + _write_figure(folder, 2, response_figure(response) if response else None)
+
+
+def _write_figure(folder: Path, number: int, specification: dict[str, Any] | None) -> list[Path]:
+    """The figure as PNG, SVG and page; where there is none, those of an earlier report are removed."""
+    from isokl_bench.report.drawing import still
     from isokl_bench.report.figure_files import page, png, svg
 
-    curves = read_curves(store, sheet)
-    if curves is None:
-        for name in FIGURES:
-            remove_file(folder / name)
-        console.print("No Figure 1: neither kl_trajectory nor branch_pmass is stored at alpha 1, 2 or 4.")
+    png_file, svg_file, page_file = (folder / f"figure{number}.{kind}" for kind in ("png", "svg", "html"))
+    if specification is None:
+        for file in (png_file, svg_file, page_file):
+            remove_file(file)
         return []
-    if curves.left_out:
-        console.print(curves.left_out)
-    specification = figure(curves)
     drawing = svg(still(specification))
-    contents: list[str | bytes] = [png(drawing), drawing, page(specification, "Figure 1")]
-    return [write_file(folder / name, content) for name, content in zip(FIGURES, contents, strict=True)]
+    return [
+        write_file(png_file, png(drawing)),
+        write_file(svg_file, drawing),
+        write_file(page_file, page(specification, f"Figure {number}")),
+    ]

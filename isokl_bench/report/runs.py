@@ -81,6 +81,12 @@ def differing(runs: Iterable[Run]) -> list[str]:
     return sorted(found)
 
 
+def selecting(runs: Sequence[Run]) -> str:
+    """The SQL condition for what is stored of these runs, which agree in their sign."""
+    attempts = ", ".join(str(run.attempt) for run in runs)
+    return f"attempt_id IN ({attempts}) AND sign = {runs[0].sign}"
+
+
 def _keep(rows: list[dict[str, Any]], name: str, values: Sequence[str]) -> list[dict[str, Any]]:
     known = {_text(row[name]) for row in rows}
     for value in values:

@@ -64,10 +64,12 @@ KEYS = (
 class Row:
     """One method on one behavior of one model: its runs differ in their seed only.
 
-    estimates: by key, without what is not stored. holdout: prompts that validated each seed, None where unknown."""
+    estimates: by key, without what is not stored. stored: the same of each run in `reached`. holdout: prompts that
+    validated each seed, None where unknown."""
 
     runs: list[Run]
     estimates: dict[str, Estimate] = field(default_factory=dict)
+    stored: list[dict[str, Estimate]] = field(default_factory=list)
     holdout: int | None = None
 
     @property
@@ -129,7 +131,7 @@ def _fill(rows: Sequence[Row], stored: Stored) -> None:
     cells: list[tuple[Row, str]] = []
     samples: list[list[float]] = []
     for row in rows:
-        found = [stored[run.attempt, run.sign] for run in row.reached]
+        found = row.stored = [stored[run.attempt, run.sign] for run in row.reached]
         row.holdout = found[0]["holdout"].n if found and "holdout" in found[0] else None
         if len(found) == 1:
             row.estimates = found[0]

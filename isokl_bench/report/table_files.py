@@ -30,7 +30,7 @@ def markdown(sheet: Sheet) -> str:
     body = [[_markdown_cell(cells[column.key]) for column in columns] for cells in sheet.cells]
     lines = [f"| {' | '.join(line)} |" for line in (header, rule, *body)]
     notes = [f"{note}  " for note in sheet.notes]
-    return "\n".join([*lines, "", *(_markdown(note) for note in notes)]) + "\n"
+    return "\n".join([*lines, "", *(markdown_text(note) for note in notes)]) + "\n"
 
 
 def latex(sheet: Sheet) -> str:
@@ -104,13 +104,14 @@ def _is_text(column: Column) -> bool:
 
 
 @cache
-def _markdown(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """The text with whatever Markdown would take for itself escaped."""
     return text.translate(_MARKDOWN)
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = _markdown(cell.text)
-    return f"{f'**{text}**' if cell.marked else text} {_markdown(cell.interval)}".rstrip()
+    text = markdown_text(cell.text)
+    return f"{f'**{text}**' if cell.marked else text} {markdown_text(cell.interval)}".rstrip()
 
 
 @cache

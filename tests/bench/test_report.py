@@ -23,8 +23,10 @@ from sqlalchemy import event
 
 from isokl_bench.cli.report import report
 from isokl_bench.report.cells import Sheet, number, short, significant
-from isokl_bench.report.curves import quantiles, read_curves, smooth
-from isokl_bench.report.figure import figure, kl_domain, still
+from isokl_bench.report.curves import Curves, quantiles, read_curves, smooth
+from isokl_bench.report.drawing import still
+from isokl_bench.report.figure import figure, kl_domain
+from isokl_bench.report.lines import choose_lines
 from isokl_bench.report.runs import finished_runs
 from isokl_bench.report.seeds import seed_intervals
 from isokl_bench.report.table import table_rows
@@ -33,111 +35,11 @@ from isokl_bench.report.traces import align, depth, read_traces
 from isokl_bench.report.traces_html import traces_page
 from isokl_bench.report.traces_terminal import print_traces
 from isokl_bench.report.write import write_file
-from isokl_db import Attempt, Calibration, Measurement, Store, StoreError, Summary, Trace
+from isokl_db import Store, StoreError, Summary, Trace
 from isokl_registry import IsoklError
+from tests.bench.report_store import ALPHAS, add, add_curves, begin, calibration, rows_of, summary
 
 Isokl = Callable[..., Result]
-Interval = tuple[float, float, float]
-ALPHAS = (0.0, 1.0, 2.0)
-
-
-def begin(store: Store, **changes: Any) -> Attempt:
-    seed = changes.get("seed", 0)
-    prompts = {
-        split: [f"{split} {seed} {i}" for i in range(2)] for split in ("fit", "calibration", "holdout")
-    }
-    config = {
-        "model": "tiny-qwen",
-        "model_identity": {"source": "tiny-qwen", "sha256": "f" * 64},
-        "behavior": "sentiment",
-        "method": "pca",
-        "stat": "kl_p95",
-        "target": 1.0,
-        "tolerance": 0.05,
-        "protocol": "stable",
-        "layers": [3],
-        "window": 20,
-        "seed": seed,
-        "prompts": prompts,
-    }
-    return store.begin(config | changes, prompts=prompts, provenance={})
-
-
-def calibration(
-    outcome: Any = "converged", coefficient: float = 4.0, sign: Any = 1, stat: str = "kl_p95"
-) -> Calibration:
-    return Calibration(
-        sign=sign,
-        stat=stat,
-        target=1.0,
-        tolerance=0.05,
-        outcome=outcome,
-        coefficient=coefficient,
-        low=coefficient - 0.5,
-        high=coefficient + 0.5,
-        value=0.98,
-        n_prompts=32,
-        rounds=2,
-    )
-
-
-def summary(
-    metric: str, quantity: str, alpha: float, interval: Interval, n: int = 16, **more: Any
-) -> Summary:
-    mean, low, high = interval
-    keys = {"sign": 1, "metric": metric, "quantity": quantity, "alpha": alpha, "n": n} | more
-    return Summary(mean=mean, low=low, high=high, **keys)
-
-
-def add(
-    store: Store, *, effect: float = 1.0, coefficient: float = 4.0, outcome: str = "converged", **changes: Any
-) -> int:
-    """A run with everything that Table 1 shows; the numbers follow from `effect` and `coefficient`."""
-    attempt = begin(store, **changes)
-    attempt.commit_phase("calibrate +1", 1.0, calibrations=[calibration(outcome, coefficient)])
-    if outcome in ("converged", "jump"):
-        rows = [
-            summary("validation", "holdout", 1.0, (1.1, 0.9, 1.3)),
-            summary("validation", "holdout_sampled", 1.0, (1.25, 1.0, 1.5)),
-        ]
-        for alpha in ALPHAS:
-            e = effect * alpha
-            rows += [
-                summary("target_logit", "target_logit", alpha, (e, e - 0.25, e + 0.25)),
-                summary("target_logit", "log_ratio", alpha, (99.0, 99.0, 99.0)),
-                summary("base_nll", "nll_ratio", alpha, (1 + alpha / 2, 1.0, 3.0)),
-                summary("branch_pmass", "pmass_change", alpha, (-0.05 * alpha, -0.1 * alpha, 0.02)),
-            ]
-        attempt.commit_phase("metrics", 1.0, summaries=rows)
-    attempt.done()
-    return attempt.id
-
-
-def add_curves(
-    store: Store, attempt: int, tokens: int = 80, forks: Sequence[int] = (0, 5, 10), scale: float = 0.1
-) -> None:
-    """KL that rises by prompt and alpha, where prompt 0 ends halfway; an answer mass that falls with the fork."""
-    measurements, summaries = [], []
-    for alpha in (*ALPHAS, 4.0):
-        for prompt in range(4):
-            for token in range(tokens):
-                ended = prompt == 0 and token >= tokens // 2
-                value = None if ended else scale * alpha * (1 + prompt)
-                key = {
-                    "sign": 1,
-                    "metric": "kl_trajectory",
-                    "quantity": "kl",
-                    "alpha": alpha,
-                    "prompt": prompt,
-                }
-                reason = "the row has ended" if ended else None
-                measurements.append(Measurement(**key, position=token, value=value, reason=reason))
-        for fork in forks:
-            mass = 1 - 0.1 * alpha * (1 + fork / 10)
-            summaries.append(
-                summary("branch_pmass", "pmass", alpha, (mass, mass - 0.1, min(1, mass + 0.1)), position=fork)
-            )
-    store.attempt(attempt).commit_phase("curves", 1.0, measurements=measurements, summaries=summaries)
 
 
 def add_traces(store: Store, attempt: int) -> None:
@@ -196,6 +98,12 @@ def written(path: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Resul
     return CliRunner().invoke(report, arguments, catch_exceptions=False), folder
 
 
+def curves_of(store: Store) -> Curves:
+    curves = read_curves(store, choose_lines(rows_of(store)))
+    assert curves is not None
+    return curves
+
+
 def sheet(path: Path, **filters: Sequence[str]) -> Sheet:
     with Store(path, read_only=True) as store:
         return Sheet(table_rows(store, finished_runs(store, filters)))
@@ -205,10 +113,6 @@ def sheet(path: Path, **filters: Sequence[str]) -> Sheet:
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store(tmp_path / "own.db") as opened:
         yield opened
-
-
-def rows_of(store: Store, **filters: Sequence[str]) -> Sheet:
-    return Sheet(table_rows(store, finished_runs(store, filters)))
 
 
 # -- the command --------------------------------------------------------------------------------------
@@ -231,9 +135,10 @@ def test_help_names_every_option(isokl_report: Isokl) -> None:
         assert option in shown
 
 
-def test_a_report_writes_six_files_and_says_what_is_next(written: tuple[Result, Path], path: Path) -> None:
+def test_a_report_writes_its_files_and_says_what_is_next(written: tuple[Result, Path], path: Path) -> None:
     result, folder = written
-    names = ["table1.md", "table1.csv", "table1.tex", "figure1.png", "figure1.svg", "figure1.html"]
+    names = ["table1.md", "table1.csv", "table1.tex", "ranking.md", "ranking.csv"]
+    names += [f"figure{number}.{kind}" for number in (1, 2) for kind in ("png", "svg", "html")]
     assert sorted(file.name for file in folder.iterdir()) == sorted(names)
     lines = result.output.splitlines()
     assert lines[-2] == f"Wrote {', '.join(str(folder / name) for name in names)}"
@@ -534,18 +439,17 @@ def test_smoothing_is_centred_and_shrinks_at_the_ends() -> None:
 
 def test_curves_are_pooled_over_prompts_and_stop_where_every_row_has_ended(path: Path) -> None:
     with Store(path, read_only=True) as store:
-        curves = read_curves(store, sheet(path))
-    assert curves is not None
-    assert (curves.series, curves.alphas, curves.left_out) == (["pca"], [1.0, 2.0, 4.0], "")
+        curves = curves_of(store)
+    assert (curves.series, curves.windows, curves.alphas) == (["pca"], [], [1.0, 2.0, 4.0])
     (block,) = curves.blocks
-    assert (block.title, block.budgets, block.windows) == ("tiny-qwen · sentiment", (("kl_p95", 1.0),), (20,))
+    assert (block.title, block.budgets, block.ends) == ("tiny-qwen · sentiment", (("kl_p95", 1.0),), (20,))
     first = [point for point in block.kl if point["alpha"] == 1.0]
     assert first[0] | {"low": 0, "high": 0} == {
         **{"series": "pca", "alpha": 1.0, "token": 0, "median": pytest.approx(0.25), "low": 0, "high": 0},
-        "prompts": 4,
+        **{"n": 4, "over": "prompts"},
     }
     assert first[-1]["median"] == pytest.approx(0.3)
-    assert (first[-1]["token"], first[-1]["prompts"]) == (79, 3)
+    assert (first[-1]["token"], first[-1]["n"]) == (79, 3)
     assert {point["fork"]: point["mean"] for point in block.pmass if point["alpha"] == 2} == {
         0: 0.8,
         5: 0.7,
@@ -556,8 +460,7 @@ def test_curves_are_pooled_over_prompts_and_stop_where_every_row_has_ended(path:
 
 def test_short_windows_are_not_smoothed(store: Store) -> None:
     add_curves(store, add(store), tokens=20)
-    curves = read_curves(store, rows_of(store))
-    assert curves is not None
+    curves = curves_of(store)
     assert not curves.smoothed
     medians = [point["median"] for point in curves.blocks[0].kl if point["alpha"] == 1]
     assert medians == pytest.approx([0.25] * 10 + [0.3] * 10)
@@ -592,8 +495,7 @@ def test_the_figure_is_valid_vega_lite(path: Path) -> None:
     import altair as alt
 
     with Store(path, read_only=True) as store:
-        curves = read_curves(store, sheet(path))
-    assert curves is not None
+        curves = curves_of(store)
     alt.Chart.from_dict(figure(curves))
     alt.Chart.from_dict(still(figure(curves)))
     assert "tooltip" in json.dumps(figure(curves))
@@ -603,8 +505,7 @@ def test_the_figure_is_valid_vega_lite(path: Path) -> None:
 
 def test_a_legend_that_is_wider_than_the_panels_has_rows(path: Path) -> None:
     with Store(path, read_only=True) as store:
-        curves = read_curves(store, sheet(path))
-    assert curves is not None
+        curves = curves_of(store)
 
     def columns(*series: str) -> int:
         drawing = figure(replace(curves, series=list(series)))
@@ -620,8 +521,7 @@ def test_a_kl_of_zero_has_a_place_on_the_logarithmic_axis(store: Store) -> None:
     from isokl_bench.report.figure_files import svg
 
     add_curves(store, add(store), tokens=3, scale=0.0)
-    curves = read_curves(store, rows_of(store))
-    assert curves is not None
+    curves = curves_of(store)
     assert not {"NaN", "Infinity"} & set(re.split(r"\W", svg(figure(curves))))
 
 
@@ -629,13 +529,16 @@ def test_a_report_without_curves_leaves_no_old_figure(
     isokl_report: Isokl, store: Store, tmp_path: Path
 ) -> None:
     add(store)
-    (tmp_path / "figure1.png").touch()
+    for name in ("figure1.png", "figure2.svg", "ranking.md"):
+        (tmp_path / name).touch()
     shown = isokl_report("--output", tmp_path, db=store.path).output
     assert "No Figure 1: neither kl_trajectory nor branch_pmass is stored" in shown
-    assert not (tmp_path / "figure1.png").exists()
+    assert "No Figure 2: kl_trajectory and target_logit are not stored at the same alphas." in shown
+    assert not any(tmp_path.glob("figure*"))
+    assert not any(tmp_path.glob("ranking*"))
 
 
-def test_many_runs_take_two_queries_and_a_stated_part_of_the_figure(store: Store) -> None:
+def test_many_runs_take_two_queries(store: Store) -> None:
     for method in range(9):
         for seed in range(4):
             add(store, method=f"m{method}", seed=seed)
@@ -650,15 +553,6 @@ def test_many_runs_take_two_queries_and_a_stated_part_of_the_figure(store: Store
     selects = [statement for statement in statements if "SELECT" in statement]
     assert len(selects) == 2
     assert not any("measurements" in statement for statement in selects)
-    attempts = [row.first.attempt for row in found.rows]
-    for attempt in attempts:
-        add_curves(store, attempt, tokens=2, forks=(0,))
-    curves = read_curves(store, found)
-    assert curves is not None
-    assert curves.series == [f"m{method}" for method in range(7)]
-    assert curves.left_out.startswith(
-        "Figure 1 draws 21 of 36 runs: the first 7 of 9 rows of Table 1, at most 3 seeds each"
-    )
 
 
 def test_a_long_table_is_cut_in_the_terminal_and_says_so(
@@ -670,7 +564,7 @@ def test_a_long_table_is_cut_in_the_terminal_and_says_so(
         attempt.done()
     shown = isokl_report("--output", tmp_path, db=store.path).output
     assert "m59" in shown
-    assert "m60" not in shown
+    assert "m60" not in shown.split("Ranking")[0]
     assert "… and 2 more rows, in table1.md" in shown
     assert "m61" in (tmp_path / "table1.md").read_text()
 

@@ -1,0 +1,143 @@
+"""Which method moves the answer most for the same budget: an order of methods that does not claim more than it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from isokl_bench.report.cells import Sheet
+from isokl_bench.report.lines import describe, label
+from isokl_bench.report.ranking_ties import EFFECT, told_apart
+from isokl_bench.report.responses import Response, Responses
+from isokl_bench.report.runs import DIMENSIONS
+from isokl_bench.report.seeds import seed_intervals
+from isokl_bench.report.table import Estimate, Row
+
+CONDITIONS = ("sign", "protocol", "budget", "window")  # dimensions in which methods of one ranking agree
+RUNS = 108  # whose tokens are read for the areas
+
+
+@dataclass
+class Entry:
+    """A row of Table 1 in its ranking.
+
+    ranks: the first and the last place it may have, None where it has no effect to rank. area: mean |effect| in logits
+    over 0 to the ranking's `reach`, None where not known. remark: what to know about it, "" if nothing.
+    """
+
+    method: str
+    row: Row
+    ranks: tuple[int, int] | None = None
+    area: Estimate | None = None
+    remark: str = ""
+
+    @property
+    def effect(self) -> Estimate | None:
+        """Change of the target answer's logit at alpha 1."""
+        return self.row.estimates.get(EFFECT)
+
+
+@dataclass
+class Ranking:
+    """Methods on one behavior of one model at one budget, the largest effect first.
+
+    reach: the largest KL in nats that all of them reach, None where no areas are known. unread: whether that is so
+    because the runs are too many."""
+
+    title: str
+    entries: list[Entry]
+    reach: float | None = None
+    unread: bool = False
+
+
+def rankings(sheet: Sheet, responses: Responses) -> list[Ranking]:
+    """A ranking for each condition that two or more methods were run in, in the order of Table 1.
+
+    Areas are those of the first, as many as fit into 108 runs."""
+    grouped: dict[tuple[str, ...], list[Row]] = {}
+    places = [DIMENSIONS.index(name) for name in CONDITIONS]
+    for row in sheet.rows:
+        key = (*row.first.names[:2], *(row.first.dimensions[place] for place in places))
+        grouped.setdefault(key, []).append(row)
+    found = [
+        _ranking(sheet, rows) for rows in grouped.values() if len({row.first.names[2] for row in rows}) > 1
+    ]
+    _find_ranks(found)
+    left = RUNS
+    for ranking in found:
+        left -= sum(len(entry.row.reached) for entry in ranking.entries)
+        ranking.unread = left < 0
+        if not ranking.unread:
+            _find_areas(ranking, responses)
+    return found
+
+
+def area(points: Sequence[tuple[float, float]], reach: float) -> float:
+    """Mean |effect| over a KL from 0 to `reach`: the area under the straight lines that join the origin and the points
+    (KL, effect) in the order of their KL, divided by `reach`."""
+    kl, effect = np.array([(0.0, 0.0), *sorted(points)]).T
+    size, inside = abs(effect), kl < reach
+    y = np.append(size[inside], np.interp(reach, kl, size))
+    return float(np.trapezoid(y, np.append(kl[inside], reach)) / reach)
+
+
+def _ranking(sheet: Sheet, rows: Sequence[Row]) -> Ranking:
+    first = rows[0].first
+    words = describe(sheet, first, CONDITIONS)
+    title = " · ".join(first.names[:2]) + (f" ({words})" if words else "")
+    entries = [Entry(label(sheet, row.first, CONDITIONS), row) for row in rows]
+    for entry in entries:
+        entry.remark = _remark(entry)
+    entries.sort(key=lambda entry: -abs(entry.effect.mean) if entry.effect else np.inf)
+    return Ranking(title, entries)
+
+
+def _remark(entry: Entry) -> str:
+    effect = entry.effect
+    if not entry.row.reached:
+        return " / ".join(name.replace("_", " ") for name, _ in entry.row.outcomes)
+    if effect is None:
+        return "not measured"
+    if effect.low is None:
+        return "no interval"
+    if not effect.excludes_zero:
+        return "no effect"
+    return "reversed" if effect.mean * entry.row.first.sign < 0 else ""
+
+
+def _find_ranks(found: Sequence[Ranking]) -> None:
+    """Places in order; entries that are not told apart from the one above share theirs with it."""
+    ranked = [[entry for entry in ranking.entries if entry.effect] for ranking in found]
+    pairs = [(above.row, below.row) for entries in ranked for above, below in pairwise(entries)]
+    apart = iter(told_apart(pairs))
+    for entries in ranked:
+        starts = [place for place in range(len(entries)) if place == 0 or next(apart)]
+        for first, after in pairwise([*starts, len(entries)]):
+            for entry in entries[first:after]:
+                entry.ranks = first + 1, after
+
+
+def _find_areas(ranking: Ranking, responses: Responses) -> None:
+    """Areas of the entries whose KL is stored, up to the largest KL that every seed of each of them reaches."""
+    known: list[tuple[Entry, list[list[tuple[float, float]]]]] = []
+    for entry in ranking.entries:
+        seeds = [_points(responses.of(run)) for run in entry.row.reached]
+        if any(seeds):
+            known.append((entry, [points for points in seeds if points]))
+    reach = min((max(points)[0] for _, seeds in known for points in seeds), default=0.0)
+    if not reach > 0:
+        return
+    ranking.reach = reach
+    for entry, seeds in known:
+        areas = [area(points, reach) for points in seeds]
+        mean, low, high = seed_intervals([areas])[0] if len(areas) > 1 else (areas[0], None, None)
+        entry.area = Estimate(mean, low, high, len(areas))
+
+
+def _points(response: Response) -> list[tuple[float, float]]:
+    return [
+        (kl, effects["target_logit"].mean) for kl, effects in response.values() if "target_logit" in effects
+    ]

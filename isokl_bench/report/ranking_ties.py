@@ -1,0 +1,57 @@
+"""Which of two methods has the larger effect, as far as their seeds can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from isokl_bench.report.seeds import seed_intervals
+from isokl_bench.report.table import Estimate, Row
+
+EFFECT = "target_logit_alpha1"
+
+
+def told_apart(pairs: Sequence[tuple[Row, Row]]) -> list[bool]:
+    """Whether the first of each two is larger in the size of its effect.
+
+    With two or more seeds that both have, it is where the 95 % interval of the paired difference over them is above 0.
+    With fewer, their own intervals must not overlap: the prompts of one seed know nothing of how its calibration might
+    have come out otherwise."""
+    samples = [_by_seed(*pair) for pair in pairs]
+    intervals = iter(seed_intervals([sample for sample in samples if len(sample) > 1]))
+    found = []
+    for (above, below), sample in zip(pairs, samples, strict=True):
+        if len(sample) > 1:
+            _, low, _ = next(intervals)
+            found.append(low > 0)
+        else:
+            found.append(_clear(above.estimates[EFFECT], below.estimates[EFFECT]))
+    return found
+
+
+def _by_seed(above: Row, below: Row) -> list[float]:
+    """Differences of the sizes of their effects, for each seed that both have."""
+    first, second = (
+        {
+            run.seed: _turn(row) * stored[EFFECT].mean
+            for run, stored in zip(row.reached, row.stored, strict=True)
+            if EFFECT in stored
+        }
+        for row in (above, below)
+    )
+    return [first[seed] - second[seed] for seed in first if seed in second]
+
+
+def _clear(above: Estimate, below: Estimate) -> bool:
+    """Whether the intervals of two sizes of effect do not overlap; one that is not known may lie anywhere."""
+    if above.low is None or above.high is None or below.low is None or below.high is None:
+        return False
+    least = above.low if above.mean > 0 else -above.high
+    most = below.high if below.mean > 0 else -below.low
+    return least > most
+
+
+def _turn(row: Row) -> float:
+    """What makes the mean effect positive."""
+    return float(np.sign(row.estimates[EFFECT].mean))
