@@ -11,7 +11,7 @@ import click
 COMMANDS = {
     "run": "Fit a steering, calibrate it, validate it and measure it.",
     "sweep": "Run a grid of them, in parallel, picking up what is missing.",
-    "report": "Print Table 1 and write it and the figures as files.",
+    "report": "Print Table 1 and the ranking; write them and the figures as files.",
     "verify": "Judge the claims R1 to R6 from what is stored.",
     "gap": "Measure what the distance between calibration and evaluation is made of.",
     "plugins": "List what there is of each kind, and what was left out.",
