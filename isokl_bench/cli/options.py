@@ -19,3 +19,15 @@ def db_option(command: Command) -> Command:
         metavar="PATH",
         help="Results database: a SQLite file, or any SQLAlchemy URL.",
     )(command)
+
+
+def filter_options(*names: str) -> Callable[[Command], Command]:
+    """Add options that select runs by what they are: each may be given several times, and is passed on as a tuple."""
+
+    def add(command: Command) -> Command:
+        for name in reversed(names):
+            help = f"Only runs of this {name}; may be given several times."
+            command = click.option(f"--{name}", multiple=True, metavar=name.upper(), help=help)(command)
+        return command
+
+    return add

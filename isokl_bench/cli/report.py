@@ -6,24 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from isokl_bench.cli.options import Command, db_option
+from isokl_bench.cli.options import db_option, filter_options
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _WIDTH = 120
 _FILTERS = ("model", "method", "behavior", "protocol", "seed")
-
-
-def _filter_options(command: Command) -> Command:
-    for name in reversed(_FILTERS):
-        command = click.option(
-            f"--{name}",
-            multiple=True,
-            metavar=name.upper(),
-            help=f"Only runs of this {name}; may be given several times.",
-        )(command)
-    return command
 
 
 @click.group(name="report", invoke_without_command=True)
@@ -37,7 +26,7 @@ def _filter_options(command: Command) -> Command:
     metavar="DIR",
     help="Folder to write the files into; created where it is missing.",
 )
-@_filter_options
+@filter_options(*_FILTERS)
 @click.pass_context
 def report(ctx: click.Context, /, db: str, output: Path, **filters: tuple[str, ...]) -> None:
     """Print Table 1 and write it and the figures as files.
@@ -70,28 +59,28 @@ def report(ctx: click.Context, /, db: str, output: Path, **filters: tuple[str, .
     help="Write a page that shows the same in a browser, instead of printing it.",
 )
 @db_option
+@filter_options(*_FILTERS)
 @click.pass_context
 def traces(
     ctx: click.Context,
+    /,
     run: str | None,
     prompt: int | None,
     alpha: tuple[float, ...],
     html: Path | None,
-    db: str,
+    **_: Any,
 ) -> None:
     """Show sampled texts of the base and the steered model side by side.
 
-    RUN is an attempt id or the start of a config hash; without it, the latest finished run is shown (of those that
-    the filters in front of `traces` let through). The colour of a token is its KL.
+    RUN is an attempt id or the start of a config hash; without it, the latest finished run is shown, of those that
+    the filters let through. The colour of a token is its KL.
     """
     from isokl_bench.report.traces import read_traces
     from isokl_db import Store
 
-    given: dict[str, Any] = ctx.parent.params if ctx.parent else {}
-    if ctx.get_parameter_source("db") is not ParameterSource.COMMANDLINE:
-        db = given.get("db", db)
-    with Store(db, read_only=True) as store:
-        found = read_traces(store, run, {name: given.get(name, ()) for name in _FILTERS}, prompt, alpha)
+    given = _given(ctx)
+    with Store(given["db"], read_only=True) as store:
+        found = read_traces(store, run, {name: given[name] for name in _FILTERS}, prompt, alpha)
     if html is None:
         from isokl_bench.report.traces_terminal import print_traces
 
@@ -118,29 +107,37 @@ def traces(
     "--output",
     "-o",
     type=click.Path(path_type=Path),
+    default="report",
+    show_default=True,
     metavar="DIR",
-    help="Folder to write the files into; that of `report` where it is not given.",
+    help="Folder to write the files into; created where it is missing.",
 )
+@filter_options(*_FILTERS)
 @click.pass_context
-def survival(ctx: click.Context, threshold: float, normalize: bool, db: str, output: Path | None) -> None:
+def survival(ctx: click.Context, /, threshold: float, normalize: bool, **_: Any) -> None:
     """Print how long steered rollouts can still answer, and write it with figures of it.
 
     A rollout is alive until the first fork of branch_pmass at which its answer mass is under the threshold. Written
     are survival.md, survival.csv, and as png, svg and html the Kaplan-Meier curves (survival) and the KL trajectories
-    of the living and the dead (spaghetti). The filters stand in front of `survival`.
+    of the living and the dead (spaghetti).
     """
     from isokl_bench.report.survival_report import make_survival
     from isokl_db import Store
 
-    given: dict[str, Any] = ctx.parent.params if ctx.parent else {}
-    if ctx.get_parameter_source("db") is not ParameterSource.COMMANDLINE:
-        db = given.get("db", db)
-    filters = {name: given.get(name, ()) for name in _FILTERS}
-    folder = output or given.get("output", Path("report"))
-    console = _console()
-    with Store(db, read_only=True) as store:
-        written = make_survival(store, folder, filters, console, threshold=threshold, normalize=normalize)
+    given, console = _given(ctx), _console()
+    filters = {name: given[name] for name in _FILTERS}
+    with Store(given["db"], read_only=True) as store:
+        written = make_survival(
+            store, given["output"], filters, console, threshold=threshold, normalize=normalize
+        )
     console.print("Wrote", ", ".join(map(str, written)), soft_wrap=True, highlight=False)
+
+
+def _given(ctx: click.Context) -> dict[str, Any]:
+    """The options of a subcommand; those that are not given there count as they stand in front of it."""
+    before: dict[str, Any] = ctx.parent.params if ctx.parent else {}
+    here = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    return {name: value if name in here else before.get(name, value) for name, value in ctx.params.items()}
 
 
 def _console() -> "Console":

@@ -7,17 +7,8 @@ import sys
 
 import click
 
-from isokl_bench.cli.options import Command, db_option
+from isokl_bench.cli.options import db_option, filter_options
 from isokl_bench.config import PROTOCOLS
-
-_FILTERS = ("model", "method", "behavior")
-
-
-def _filter_options(command: Command) -> Command:
-    for name in reversed(_FILTERS):
-        help = f"Only runs of this {name}; may be given several times."
-        command = click.option(f"--{name}", multiple=True, metavar=name.upper(), help=help)(command)
-    return command
 
 
 @click.command()
@@ -29,7 +20,7 @@ def _filter_options(command: Command) -> Command:
     show_default=True,
     help="Judge the runs of this protocol.",
 )
-@_filter_options
+@filter_options("model", "method", "behavior")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every number instead.")
 @click.pass_context
 def verify(ctx: click.Context, /, db: str, protocol: str, as_json: bool, **filters: tuple[str, ...]) -> None:
