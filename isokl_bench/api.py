@@ -107,8 +107,20 @@ def _attempt(
     begin = store.begin_alone if alone else store.begin
     attempt = begin(plan.identity, prompts=plan.splits.texts(), provenance=origin)
     if attempt is None:
-        raise TakenError("another process is running this: leave it to that one")
+        raise TakenError(_taken(store, plan))
     return attempt
+
+
+def _taken(store: Store, plan: Resolved) -> str:
+    newest = (
+        "SELECT id, host, pid FROM attempts WHERE config_hash = :hash AND state = 'running' ORDER BY id DESC"
+    )
+    rows = store.rows(newest, hash=config_hash(plan.identity))
+    if not rows:
+        return "another process has just finished this"
+    return "process {pid} on {host} is running this (attempt {id}); if it is dead, --take-over".format(
+        **rows[0]
+    )
 
 
 def _carry_out(
@@ -129,13 +141,19 @@ def _carry_out(
         raise
     except StoreError:
         raise  # a full or locked disk takes no last word either; the next call takes the attempt up
-    except Exception as error:
-        if not finished:
-            attempt.fail(" ".join(str(error).split()) or type(error).__name__)
-        raise
     except SystemExit as error:  # a stranger's code may try; it is a failure like any other
         if not finished:
             attempt.fail("a plugin tried to exit the interpreter")
         raise IsoklError("a plugin tried to exit the interpreter: the run is stored as failed") from error
+    except BaseException as error:
+        if not finished:
+            attempt.fail(one_line(error))
+        raise
     if not finished:
         attempt.done()
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, in one line that any database takes."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -17,7 +17,7 @@ from isokl_db.prompts import number_prompts
 from isokl_db.query import Table, run_query
 from isokl_db.record import read_record
 from isokl_db.schema import CONFIG_COLUMNS, attempts, configs, prompts
-from isokl_db.takeover import take_over
+from isokl_db.takeover import may_run, take_over
 
 
 class Store:
@@ -113,11 +113,11 @@ class Store:
         """As :meth:`begin`, but None where an attempt at the config is running or done: of several processes that
         ask at once, one begins."""
         numbered = number_prompts(prompts)
-        taken = attempts.c.state.in_(("running", "done"))
+        same = select(attempts).where(attempts.c.config_hash == config_hash(config))
         with self._database.writing() as connection:
-            same = select(attempts.c.id).where(attempts.c.config_hash == config_hash(config), taken)
-            if connection.execute(same).first() is not None:
-                return None
+            for row in connection.execute(same.where(attempts.c.state.in_(("running", "done")))):
+                if row.state == "done" or may_run(row):
+                    return None
             return self._begin(connection, config, numbered, provenance)
 
     def _begin(

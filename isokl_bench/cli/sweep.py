@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -37,15 +38,18 @@ def axis_options(command: Command) -> Command:
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--preset", metavar="NAME", help="A grid that is shipped: paper, paper-published.")
 @axis_options
-@click.option("--alphas", callback=lambda *a: alphas(*a) if a[2] else None, metavar="LIST",
+@click.option("--calibration-prompts", type=int, metavar="N", help="Overrides the protocol's number.")
+@click.option("--holdout-prompts", type=int, metavar="N", help="Overrides the protocol's number.")
+@click.option("--alphas", callback=lambda *a: None if a[2] is None else alphas(*a), metavar="LIST",
               help="Multiples of the calibrated dose to measure at, as 0,0.5,1.")  # fmt: skip
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Metric to measure (repeatable).")
-@click.option("--bidirectional", is_flag=True, default=None, help="Calibrate and measure both signs.")
+@click.option("--bidirectional/--no-bidirectional", default=None, help="Calibrate and measure both signs.")
 @click.option("--device", metavar="NAME", help="auto (one GPU to each worker), cpu, cuda:1 …")
 @click.option("--jobs", "-j", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
 @click.option("--timeout-cell", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
               help="End a cell that takes longer, and store it as failed.")  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Run cells again that failed before.")
+@click.option("--take-over", is_flag=True, help="Run cells too that another process is said to be running.")
 @click.option("--dry-run", is_flag=True, help="Print what would be run, and run nothing.")
 @db_option
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -56,6 +60,7 @@ def sweep(
     jobs: int,
     timeout_cell: float | None,
     retry_failed: bool,
+    take_over: bool,
     dry_run: bool,
     db: str,
     quiet: bool,
@@ -80,7 +85,8 @@ def sweep(
         click.echo(f"warning: {failure}", err=True)
     given = {name: value for name, value in options.items() if value not in (None, ())}
     configs = cells(read_preset(preset) if preset else {}, read_file(file) if file else {}, given)
-    nothing_yet = dry_run and "://" not in db and not Path(db).expanduser().exists()
+    path = db.removeprefix("sqlite:///")
+    nothing_yet = dry_run and "://" not in path and not Path(path).expanduser().exists()
     with nullcontext() if nothing_yet else Store(db, read_only=dry_run) as store:
         planned = plan_cells(configs, store, registry)
         todo = to_run(planned, retry_failed)
@@ -88,7 +94,10 @@ def sweep(
     if dry_run:
         print_plan(planned, todo, seconds, as_json=as_json)
         return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's way of saying Ctrl-C
     with show_sweep(planned, todo, jobs, seconds, db=db, quiet=quiet, as_json=as_json) as screen:
-        for cell, outcome in run_cells(todo, db, jobs=jobs, timeout=timeout_cell, tell=screen.tell):
+        for cell, outcome in run_cells(
+            todo, db, jobs=jobs, timeout=timeout_cell, beside=take_over, tell=screen.tell
+        ):
             screen.ended(cell, outcome)
     return screen.exit_code

@@ -7,13 +7,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import click
 
 from isokl_bench.sweep.cell import Outcome, Progress
 from isokl_bench.sweep.plan import FAILED, STORED, Cell
+from isokl_db import StoreError
 
 SHOWN = 60  # cells that a plan lists
 
@@ -169,7 +170,7 @@ class Live(Screen):
             self.workers[progress.worker] = progress
 
     def ended(self, cell: Cell, outcome: Outcome) -> None:
-        self.workers = {pid: p for pid, p in self.workers.items() if p.cell != cell.index}
+        self.workers = {pid: p for pid, p in list(self.workers.items()) if p.cell != cell.index}
         super().ended(cell, outcome)
 
     def say(self, line: str) -> None:
@@ -216,11 +217,12 @@ def show_sweep(
     screen = kind(cells, todo, jobs, seconds)
     if not as_json:
         screen.say(plan_line(cells, todo, seconds))
-    if isinstance(screen, Live):
-        with screen.live:
+    try:
+        with screen.live if isinstance(screen, Live) else nullcontext():
             yield screen
-    else:
-        yield screen
+    except StoreError:
+        screen.close(db)
+        raise
     screen.close(db)
 
 

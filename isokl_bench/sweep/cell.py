@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from isokl_bench.api import TakenError, one_line, run_plan
 from isokl_bench.config import RunConfig, resolve
 from isokl_bench.events import Event
-from isokl_db import Store, StoreError
+from isokl_db import Store, StoreError, config_hash
 from isokl_registry import load_registry
-
-WORDS = 160  # characters of a message: what a pipe takes whole, whoever else writes to it
 
 
 @dataclass(frozen=True)
@@ -50,41 +46,44 @@ class Progress:
 class Worker:
     """What lasts from one cell to the next in a worker process: the loaded model and the way to tell of progress."""
 
-    def __init__(self, db: str, tell: Callable[[Progress], None], device: str | None = None) -> None:
+    def __init__(self, db: str, tell: Callable[[Progress], None], device: str | None, beside: bool) -> None:
         from isokl_bench.workbench import Workbench
 
-        self.db, self.tell, self.device = db, tell, device
+        self.db, self.tell, self.device, self.beside = db, tell, device, beside
         self.workbench = Workbench()
 
     def run(self, index: int, config: RunConfig) -> Outcome:
-        """Run a cell; what a method or a metric raises is stored with the attempt and comes back as an Outcome."""
-        from isokl_bench.api import TakenError, run_plan
-
+        """Run a cell; whatever a plugin raises is stored with the attempt and comes back as an Outcome."""
         start = time.monotonic()
+        if self.device is not None and config.device == "auto":
+            config = replace(config, device=self.device)
         try:
-            if self.device is not None and config.device == "auto":
-                config = replace(config, device=self.device)
-            plan = resolve(config, load_registry())
             with Store(self.db) as store:
-                attempt, cached = run_plan(
-                    plan,
-                    store,
-                    alone=True,
-                    workbench=self.workbench,
-                    listen=lambda e: self._pass_on(index, e),
-                )
+                attempt, cached = self._run(index, config, store)
                 found = store.rows(_FOUND, id=attempt)
             return Outcome("stored" if cached else "done", None, attempt, time.monotonic() - start, found)
         except TakenError as error:
             return Outcome("taken", str(error))
         except StoreError as error:
             return Outcome("broken", str(error))
-        except Exception as error:
-            text = " ".join(str(error).split()) or type(error).__name__
-            return Outcome("failed", text, seconds=time.monotonic() - start)
+        except BaseException as error:  # a library in Rust panics with one; Ctrl-C does not reach a worker
+            return Outcome("failed", one_line(error), seconds=time.monotonic() - start)
 
-    def _pass_on(self, index: int, event: Event) -> None:
-        self.tell(Progress(os.getpid(), index, event.progress, event.text[:WORDS]))
+    def _run(self, index: int, config: RunConfig, store: Store) -> tuple[int, bool]:
+        plan = resolve(config, load_registry())
+
+        def listen(event: Event) -> None:
+            self.tell(Progress(os.getpid(), index, event.progress, event.text))
+
+        try:
+            return run_plan(plan, store, alone=not self.beside, workbench=self.workbench, listen=listen)
+        except (TakenError, StoreError):
+            raise
+        except BaseException as error:
+            attempt = store.resumable(config_hash(plan.identity))
+            if attempt is not None:  # ours: it could not take its last word
+                attempt.fail(one_line(error))
+            raise
 
 
 _FOUND = """
@@ -94,37 +93,27 @@ _FOUND = """
     FROM calibrations k WHERE k.attempt_id = :id ORDER BY k.sign DESC
 """
 
-_worker: Worker
 
+def work(pipe: Connection, db: str, number: int, threads: int, beside: bool) -> None:
+    """What a worker process does: cells come through the pipe, progress and outcomes go back.
 
-def start_worker(db: str, pipe: Connection, locks: str) -> None:
-    """Set a fresh worker process up. It ends when the process that started it does, however that ends."""
-    global _worker
+    number: of the worker, from 0. threads: how many cores are its share. It ends when the process that started it does,
+    however that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep, which then ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker = Worker(db, pipe.send, own_gpu(locks))
+    os.dup2(2, 1)  # stdout is the sweep's: what a plugin prints goes with the messages
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # read when torch is loaded, which is below
+    worker = Worker(db, pipe.send, own_gpu(number), beside)
+    while True:
+        pipe.send(worker.run(*pipe.recv()))
 
 
-def run_cell(index: int, config: RunConfig) -> Outcome:
-    """Run a cell in this worker process."""
-    return _worker.run(index, config)
-
-
-def own_gpu(locks: str) -> str | None:
-    """The first GPU that no other worker has, None where there are fewer than two. It is held by a lock on a file in the
-    folder `locks`, which the system lets go of whatever becomes of the worker."""
+def own_gpu(number: int) -> str | None:
+    """The GPU of a worker where there are several."""
     import torch
 
     count = torch.cuda.device_count()
-    for number in range(count) if count > 1 else ():
-        lock = FileLock(Path(locks) / f"gpu{number}.lock")
-        with suppress(Timeout):
-            lock.acquire(blocking=False)
-            _held.append(lock)
-            return f"cuda:{number}"
-    return f"cuda:{os.getpid() % count}" if count > 1 else None
-
-
-_held: list[FileLock] = []  # a lock that is forgotten is let go
+    return f"cuda:{number % count}" if count > 1 else None
 
 
 def _end_with_parent() -> None:

@@ -91,7 +91,8 @@ def _checked(data: Mapping[str, Any], where: str) -> Values:
 
 def _check_kind(name: str, value: Any, where: str) -> None:
     words = {"alphas": "float", "metrics": "str"}.get(name) or str(FIELDS[name].type).split(" | ")[0]
-    if not isinstance(value, KINDS[words]) or (isinstance(value, bool) and words != "bool"):
+    wrong = not isinstance(value, KINDS[words]) or (isinstance(value, bool) and words != "bool")
+    if wrong or (isinstance(value, int) and abs(value) >= 2**63):
         kinds = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}
         raise IsoklError(f"{where}: {name} has the value {value!r}: give {kinds[words]}")
 

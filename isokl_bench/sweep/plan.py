@@ -11,7 +11,7 @@ from isokl_bench.api import missing_phases
 from isokl_bench.config import Resolved, RunConfig, resolve
 from isokl_bench.sweep.grid import AXES
 from isokl_db import INTERRUPTED, Store, config_hash
-from isokl_registry import Registry
+from isokl_registry import IsoklError, Registry
 
 STORED, MISSING, FAILED = "stored", "missing", "failed"
 
@@ -37,10 +37,14 @@ def plan_cells(configs: Sequence[RunConfig], store: Store | None, registry: Regi
     of work."""
     labels = _labels(configs)
     latest = {} if store is None else _latest(store)
-    cells = []
+    cells: list[Cell] = []
     for index, (config, label) in enumerate(zip(configs, labels, strict=True)):
         plan = resolve(config, registry)
         hash = config_hash(plan.identity)
+        if same := next((cell for cell in cells if cell.hash == hash), None):
+            raise IsoklError(
+                f"cells {same.label!r} and {label!r} are the same run, written differently: keep one"
+            )
         state, error = _state(plan, hash, store, latest.get(hash))
         cells.append(Cell(index, config, plan, hash, label, state, error))
     return cells

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,39 +25,54 @@ def run_cells(
     *,
     jobs: int = 1,
     timeout: float | None = None,
+    beside: bool = False,
     tell: Callable[[Progress], None] = ignore,
     executor: Executor | None = None,
 ) -> Iterator[tuple[Cell, Outcome]]:
     """Run cells, and yield each with its outcome; what is stored already is not computed again.
 
-    jobs: worker processes. timeout: seconds that one cell may take. executor: who computes, instead of processes on this
+    jobs: worker processes. timeout: seconds that one cell may take. beside: also run what another process is said to be
+    running. tell: called with Progress, from several threads. executor: who computes, instead of processes on this
     machine. A cell that another process is at is asked for once more at the end. Raises StoreError when the store fails;
     what is stored stays, and the next call goes on from there."""
-    executor = executor or partial(run_locally, jobs=jobs, timeout=timeout)
+    executor = executor or partial(run_locally, jobs=jobs, timeout=timeout, beside=beside)
     todo: Sequence[Cell] = cells
     with Store(db) as store:
+        if store.path is None and store.engine.dialect.name == "sqlite":
+            raise StoreError(
+                "a database in memory cannot be shared with workers: give the path of a file with --db"
+            )
         for last in (False, True):
-            left = {cell.index: cell for cell in todo}
             taken = []
-            outcomes = executor(todo, str(db), tell) if todo else iter(())
-            try:
-                for cell, outcome in outcomes:
-                    del left[cell.index]
-                    if outcome.state == "broken":
-                        raise StoreError(outcome.error)
-                    if outcome.state == "taken" and not last:
-                        taken.append(cell)
-                        continue
+            for cell, outcome in _outcomes(executor, todo, store, str(db), tell):
+                if outcome.state == "broken":
+                    raise StoreError(outcome.error)
+                if outcome.state == "taken" and not last:
+                    taken.append(cell)
+                else:
                     yield cell, _stored(store, cell, outcome)
-            finally:
-                if left:
-                    outcomes.close()  # type: ignore[attr-defined]  # stop the workers, then say what they leave
-                    with suppress(
-                        StoreError
-                    ):  # if it cannot be said now, the next call sees that they are gone
-                        for cell in left.values():
-                            _close(store, cell, INTERRUPTED)
             todo = taken
+
+
+def _outcomes(
+    executor: Executor, cells: Sequence[Cell], store: Store, db: str, tell: Callable[[Progress], None]
+) -> Iterator[tuple[Cell, Outcome]]:
+    """What the executor yields. When it is left early its workers are stopped, and what they leave is said to be cut
+    short; if that cannot be said now, the next call sees that they are gone."""
+    if not cells:
+        return
+    left = {cell.index: cell for cell in cells}
+    outcomes = executor(cells, db, tell)
+    try:
+        for cell, outcome in outcomes:
+            left.pop(cell.index, None)
+            yield cell, outcome
+    finally:
+        if isinstance(outcomes, Generator):
+            outcomes.close()
+        with suppress(StoreError):
+            for cell in left.values():
+                _close(store, cell, INTERRUPTED)
 
 
 def _stored(store: Store, cell: Cell, outcome: Outcome) -> Outcome:

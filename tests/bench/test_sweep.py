@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 
 import pytest
 
 from isokl_bench.config import RunConfig
-from isokl_bench.sweep import cell
-from isokl_bench.sweep.cell import Outcome
+from isokl_bench.sweep.cell import Outcome, own_gpu
 from isokl_bench.sweep.grid import PRESETS, cells, read_file, read_preset
-from isokl_bench.sweep.local import share_cores
 from isokl_bench.sweep.plan import estimate, plan_cells, to_run
 from isokl_bench.sweep.run import run_cells
 from isokl_bench.workbench import Workbench
-from isokl_db import Store
+from isokl_db import Store, StoreError
 from isokl_registry import IsoklError, Site
 from tests.bench.test_cli_run import ISOKL
 from tests.conftest import SMALL
@@ -76,6 +75,7 @@ def test_a_file_has_lists_for_axes_and_one_value_for_the_rest(tmp_path):
         ("seed = true", "seed has the value True"),
         ("window = 2.5", "window has the value 2.5: give a whole number"),
         ("alphas = 1", "alphas is 1: give a list"),
+        ("target = 1" + "0" * 400, "give a number"),
         ("model = ", "not valid TOML"),
     ],
 )
@@ -224,31 +224,35 @@ def test_a_model_is_loaded_once_and_activations_are_recorded_once(registry, monk
     assert len(loads) == 2
 
 
-def test_each_worker_has_a_gpu_of_its_own_where_there_are_several(monkeypatch, tmp_path):
+def test_each_worker_has_a_gpu_of_its_own_where_there_are_several(monkeypatch):
     import torch
 
-    monkeypatch.setattr(cell, "_held", [])
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert cell.own_gpu(str(tmp_path)) is None  # "auto" finds it
+    assert own_gpu(0) is None  # "auto" finds it
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [cell.own_gpu(str(tmp_path)) for _ in range(2)] == ["cuda:0", "cuda:1"]
-    assert cell.own_gpu(str(tmp_path)) in ("cuda:0", "cuda:1")  # more workers than GPUs: shared
-    cell._held.pop(0).release()  # as the system does when a worker dies
-    assert cell.own_gpu(str(tmp_path)) == "cuda:0"
+    assert [own_gpu(number) for number in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
 
 
-def test_cores_are_divided_unless_the_user_has(monkeypatch):
-    import os
-
-    cores = len(os.sched_getaffinity(0))
+@pytest.mark.parametrize("jobs", [1, 2, 6])
+def test_cores_are_divided_among_the_workers(monkeypatch, tmp_path, registry, jobs):
     monkeypatch.delenv("OMP_NUM_THREADS")
-    share_cores(1)
-    assert os.environ["OMP_NUM_THREADS"] == str(cores)
-    share_cores(2)
-    assert os.environ["OMP_NUM_THREADS"] == str(cores)
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    share_cores(10 * cores)
-    assert os.environ["OMP_NUM_THREADS"] == "1"
+    db = tmp_path / "isokl.db"
+    planned = plan_cells(cells(GRID | {"seed": 0}), None, registry)
+    assert {outcome.state for _, outcome in run_cells(planned, db, jobs=jobs)} == {"done"}
+    with Store(db, read_only=True) as store:
+        rows = store.rows("select provenance, pid from attempts")
+    assert len({row["pid"] for row in rows}) == min(jobs, 2)  # never more workers than cells
+    threads = {json.loads(row["provenance"])["threads"] for row in rows}
+    assert threads == {max(1, len(os.sched_getaffinity(0)) // min(jobs, 2))}
+
+
+def test_what_cannot_be_a_sweep_is_refused(tmp_path, registry):
+    twice = cells(GRID | {"seed": 0, "method": ["pca", "pca[]"]})
+    with pytest.raises(IsoklError, match="are the same run, written differently"):
+        plan_cells(twice, None, registry)
+    planned = plan_cells(cells(GRID), None, registry)
+    with pytest.raises(StoreError, match="a database in memory cannot be shared"):
+        list(run_cells(planned, "sqlite://"))
 
 
 def isokl(*args, cwd):
@@ -287,6 +291,7 @@ def test_the_command_plans_without_running_and_answers_from_the_store(swept, tmp
         ("sweep --preset paper --method pcaa", "did you mean 'pca'"),
         ("sweep --preset paper --window 0", "0 is not in the range"),
         ("sweep --preset paper --jobs 0", "0 is not in the range"),
+        ("sweep --preset paper --alphas=", "write numbers with commas"),
     ],
 )
 def test_a_wrong_command_is_one_line_and_starts_nothing(tmp_path, line, words):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -43,6 +44,16 @@ def method(title, body):
 def fails(state):
     raise RuntimeError("I never work")
 
+class Panic(BaseException):
+    """As libraries in Rust raise them."""
+
+def panics(state):
+    print("I go to standard output")
+    raise Panic("I panic")
+
+def mumbles(state):
+    raise RuntimeError("no text: \\udc80")
+
 def hangs(state):
     while True:
         try:
@@ -55,6 +66,9 @@ FAULTS = {
     "nan": lambda state: {key: value * float("nan") for key, value in state.items()},
     "exits": lambda state: sys.exit(3),
     "dies": lambda state: os._exit(7),
+    "leaves": lambda state: os._exit(0),
+    "panics": panics,
+    "mumbles": mumbles,
     "hangs": hangs,
 }
 
@@ -63,6 +77,17 @@ def register_methods(register):
     for title, body in FAULTS.items():
         register(method(title, body))
 '''
+
+FAULTS = {  # what each of them is reported as
+    "raises": "I never work",
+    "nan": "nan gives NaN or infinity after block 3",
+    "exits": "a plugin tried to exit the interpreter",
+    "dies": "a plugin ended the worker process (exit code 7)",
+    "leaves": "a plugin ended the worker process (exit code 0)",
+    "panics": "I panic",
+    "mumbles": "no text: \\udc80",
+    "hangs": "took longer than 12 s (--timeout-cell)",
+}
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for worker processes in /proc")
 
@@ -99,7 +124,7 @@ def workers(process):
     """Ids of the worker processes of a sweep (the one that tracks resources is none)."""
     try:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        # pebble's threads start the workers: they are the children of threads
+        # they are the children of the threads that started them
         for task in Path(f"/proc/{process.pid}/task").iterdir():
             children += (task / "children").read_text().split()
         return [
@@ -201,44 +226,52 @@ def test_plugins_that_raise_give_nan_exit_die_or_hang_fail_alone(tmp_path):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: isokl-faulty\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[isokl]\nfaulty = isokl_faulty\n")
     (plugins / "isokl_faulty.py").write_text(FAULTY)
-    file = grid(tmp_path, ("tiny-qwen",), [0], ("raises", "nan", "exits", "dies", "hangs", "pca"))
+    file = grid(tmp_path, ("tiny-qwen",), [0], (*FAULTS, "pca"))
     code, said = sweep(file, "--jobs", 2, "--timeout-cell", 12, cwd=tmp_path, path=plugins)
     assert code == 1
-    assert "1 of 6 cells stored, 5 not" in said
-    wanted = {
-        "raises": "I never work",
-        "nan": "nan gives NaN or infinity after block 3",
-        "exits": "a plugin tried to exit the interpreter",
-        "dies": "a plugin ended the worker process (exit code 7)",
-        "hangs": "took longer than 12 s (--timeout-cell)",
-    }
+    assert "1 of 9 cells stored, 8 not" in said
     with Store(tmp_path / "isokl.db", read_only=True) as store:
         rows = store.rows("select method, state, error from runs")
     stored = {row["method"]: row["error"] for row in rows if row["state"] == "failed"}
-    assert stored.keys() == wanted.keys()
-    for method, words in wanted.items():
+    assert stored.keys() == FAULTS.keys()
+    for method, words in FAULTS.items():
         assert words in stored[method]
         assert words in said
     assert [row["method"] for row in rows if row["state"] == "done"] == ["pca"]
     assert "Traceback" not in said
     code, said = sweep(file, cwd=tmp_path, path=plugins)
     assert code == 1
-    assert "1 stored already, 5 failed before (--retry-failed runs them again), 0 to run" in said
-    code, said = sweep(file, "--retry-failed", "--method", "raises", cwd=tmp_path, path=plugins)
-    assert code == 1
-    assert "1 failed before, 1 to run" in said
+    assert "1 stored already, 8 failed before (--retry-failed runs them again), 0 to run" in said
+    process = start(file, "--retry-failed", "--method", "panics", "--json", cwd=tmp_path, path=plugins)
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["cell", "sweep"]
+    assert "I go to standard output" in said
     with Store(tmp_path / "isokl.db", read_only=True) as store:
-        assert len(store.rows("select * from runs where method = 'raises'")) == 2
+        assert len(store.rows("select * from runs where method = 'panics'")) == 2
 
 
-def test_ctrl_c_stops_the_workers_and_says_how_to_go_on(tmp_path):
+def test_a_worker_that_dies_before_its_first_cell_is_not_waited_for(tmp_path):
+    file = grid(tmp_path, ("tiny-qwen",), [0])
+    process = start(file, cwd=tmp_path)
+    while not workers(process):
+        time.sleep(0.01)
+    os.kill(workers(process)[0], signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "was ended by SIGKILL" in said
+    assert "1 of 2 cells stored, 1 not" in said
+
+
+@pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_ctrl_c_or_a_polite_kill_stops_the_workers_and_says_how_to_go_on(tmp_path, number, whole_group):
     file = grid(tmp_path, ("tiny-qwen",), range(3))
     process = start(file, "--jobs", 2, cwd=tmp_path)
     process.stderr.readline()
     process.stderr.readline()  # one cell has ended
     at_work = workers(process)
     assert len(at_work) == 2
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    (os.killpg if whole_group else os.kill)(process.pid, number)  # a terminal tells them all
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "the same command (without --force) goes on from there" in said
@@ -264,6 +297,21 @@ def test_a_full_disk_is_said_and_gone_on_from(tmp_path):
     code, said = sweep(file, cwd=tmp_path)
     assert code == 0, said
     assert len(numbers(tmp_path / "isokl.db")) == 4
+
+
+def test_what_another_machine_is_said_to_run_is_left_alone_until_taken_over(tmp_path):
+    file = grid(tmp_path, ("tiny-qwen",), [0])
+    code, _ = sweep(file, "--method", "pca", cwd=tmp_path)
+    assert code == 0
+    with sqlite3.connect(tmp_path / "isokl.db") as connection:
+        connection.execute("update attempts set state = 'running', host = 'elsewhere', pid = 1")
+    code, said = sweep(file, cwd=tmp_path)
+    assert code == 1
+    assert "process 1 on elsewhere is running this (attempt 1); if it is dead, --take-over" in said
+    assert "1 of 2 cells stored, 1 not" in said
+    code, said = sweep(file, "--take-over", cwd=tmp_path)
+    assert code == 0
+    assert len(numbers(tmp_path / "isokl.db")) == 2
 
 
 def test_two_sweeps_over_one_grid_share_the_work(tmp_path):

@@ -86,3 +86,34 @@ def test_a_done_attempt_is_not_begun_beside_but_a_failed_one_is(store: Store) ->
     second.done()
     assert store.begin_alone(config, prompts={}, provenance={}) is None
     assert store.latest(config_hash(config)) == second.id
+
+
+def test_a_dead_attempt_under_a_failed_one_is_not_in_the_way(store: Store, spawn: Spawn, path: Path) -> None:
+    dead = spawn(
+        "from isokl_db import Store; Store(sys.argv[1]).begin({'seed': 0}, prompts={}, provenance={})"
+    )
+    assert dead.communicate(timeout=60)[1] == ""
+    store.begin({"seed": 0}, prompts={}, provenance={}).fail("it broke")
+    assert store.begin_alone({"seed": 0}, prompts={}, provenance={}) is not None
+
+
+def test_a_process_that_has_the_number_of_a_dead_one_is_told_from_it(
+    store: Store, spawn: Spawn, path: Path
+) -> None:
+    """As after a restart of the machine: the attempt is older than the process that has its number now."""
+    attempt = store.begin({"seed": 0}, prompts={}, provenance={})
+    other = spawn("print('ready', flush=True); sys.stdin.readline()")
+    assert other.stdout is not None
+    other.stdout.readline()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("update attempts set pid = ?", [other.pid])
+    assert (
+        store.resumable(attempt.hash) is None
+    )  # it may be that process, which began no later than the clocks tell
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("update attempts set started_at = '2020-01-01T00:00:00.000000+00:00'")
+    taken = store.resumable(attempt.hash, {"device": "cpu"})
+    assert taken is not None
+    with closing(sqlite3.connect(path)) as connection, connection:  # resumed by that process, a moment ago
+        connection.execute("update attempts set pid = ?", [other.pid])
+    assert store.resumable(attempt.hash) is None
