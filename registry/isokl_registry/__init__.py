@@ -7,6 +7,7 @@ from isokl_registry.hookspecs import hookimpl
 from isokl_registry.method import Contrast, Method, Site, State
 from isokl_registry.metric import ForkValues, Measurement, Metric, RolloutValues, Session
 from isokl_registry.model import Loaded, ModelPlugin
+from isokl_registry.prompt_method import PromptMethod
 from isokl_registry.registry import Entry, Failure, Registry, Source, load_registry
 from isokl_registry.stat import Stat, TokenValues
 from isokl_registry.suggest import unknown
@@ -26,6 +27,7 @@ __all__ = [
     "Metric",
     "ModelPlugin",
     "Prompt",
+    "PromptMethod",
     "PromptSet",
     "Registry",
     "RolloutValues",

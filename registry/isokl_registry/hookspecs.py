@@ -10,6 +10,7 @@ from isokl_registry.behavior import BehaviorPlugin
 from isokl_registry.method import Method
 from isokl_registry.metric import Metric
 from isokl_registry.model import ModelPlugin
+from isokl_registry.prompt_method import PromptMethod
 from isokl_registry.stat import Stat
 
 GROUP = "isokl"
@@ -18,7 +19,7 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 
 @hookspec
-def register_methods(register: Callable[[type[Method]], None]) -> None:
+def register_methods(register: Callable[[type[Method | PromptMethod]], None]) -> None:
     """Call `register(MyMethod)` for each steering method."""
 
 

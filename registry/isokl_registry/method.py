@@ -61,14 +61,18 @@ class Method(Component, ABC):
             def fit(self, contrast): return {"v": ...}
             def edit(self, output, dose, input, state): return output + dose * state["v"]
 
-    `linears` names the Linears inside a block to edit (as in `named_modules`); empty means the block's output.
+    `linears` names the Linears inside a block to edit (as in `named_modules`); empty means the block's output. An entry
+    may list names that architectures use for the same thing, "self_attn.o_proj|attn.c_proj": the first that a block has.
     `dose_range` is the range of |dose| in which the edit makes sense.
+    `linear` promises that the state is one vector, `v` [d], and the edit `output + dose * state["v"]`: only then may
+    steerings be added and scaled, as `a + 0.5 * b`.
     """
 
     kind: ClassVar[str] = "method"
     operation: ClassVar[str] = "add"
     linears: ClassVar[tuple[str, ...]] = ()
     dose_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    linear: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, contrast: Contrast) -> State:

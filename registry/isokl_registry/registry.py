@@ -21,6 +21,7 @@ from isokl_registry.errors import IsoklError
 from isokl_registry.method import Method
 from isokl_registry.metric import Metric
 from isokl_registry.model import ModelPlugin
+from isokl_registry.prompt_method import PromptMethod
 from isokl_registry.stat import Stat
 from isokl_registry.suggest import unknown
 
@@ -32,12 +33,12 @@ BUILT_IN = (
     "isokl_plugins.metrics",
     "isokl_plugins.behaviors",
 )
-KINDS: dict[str, type] = {
-    "method": Method,
-    "model": ModelPlugin,
-    "stat": Stat,
-    "metric": Metric,
-    "behavior": BehaviorPlugin,
+KINDS: dict[str, tuple[type, ...]] = {
+    "method": (Method, PromptMethod),
+    "model": (ModelPlugin,),
+    "stat": (Stat,),
+    "metric": (Metric,),
+    "behavior": (BehaviorPlugin,),
 }
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -169,17 +170,17 @@ def _hooks(plugin: object, source: Source) -> pluggy.PluginManager:
 
 
 def _entry(kind: str, component: Any, source: Source, taken: dict[str, Entry]) -> Entry:
-    base = KINDS[kind]
-    is_class = issubclass(base, Component)
+    bases = KINDS[kind]
+    is_class = issubclass(bases[0], Component)
     what = getattr(component, "__name__", type(component).__name__)
     fits = (
-        isinstance(component, type) and issubclass(component, base)
+        isinstance(component, type) and issubclass(component, bases)
         if is_class
-        else isinstance(component, base)
+        else isinstance(component, bases)
     )
     if not fits:
         article = "a subclass" if is_class else "an instance"
-        raise IsoklError(f"{what} is no {kind}: register {article} of {base.__name__}")
+        raise IsoklError(f"{what} is no {kind}: register {article} of {bases[0].__name__}")
     if inspect.isabstract(component):
         missing = ", ".join(sorted(component.__abstractmethods__))
         raise IsoklError(f"{kind} {what} does not implement {missing}")
