@@ -60,14 +60,33 @@ class LanguageModel:
         try:
             return block.get_submodule(site.linear)
         except AttributeError:
-            names = [
-                name
-                for name, module in block.named_modules()
-                if hasattr(module, "weight") and "norm" not in name
-            ]
-            raise IsoklError(
-                f"block {site.layer} has no module {site.linear!r}: it has {', '.join(names)}"
-            ) from None
+            raise self._no_linear(site.layer, site.linear) from None
+
+    def sites(self, layers: Sequence[int], linears: Sequence[str]) -> list[Site]:
+        """The sites of a method: each of its `linears` in every block, or the blocks' outputs when it names none.
+
+        An entry "a|b" is the first of its alternatives that the block has. Raises IsoklError when it has none."""
+        return [
+            Site(layer, self._linear(layer, entry) if entry else "")
+            for layer in layers
+            for entry in linears or ("",)
+        ]
+
+    def _linear(self, layer: int, entry: str) -> str:
+        names = {name for name, _ in self.blocks[layer].named_modules()}
+        for alternative in entry.split("|"):
+            if alternative in names:
+                return alternative
+        raise self._no_linear(layer, entry)
+
+    def _no_linear(self, layer: int, entry: str) -> IsoklError:
+        has = [
+            name
+            for name, module in self.blocks[layer].named_modules()
+            if hasattr(module, "weight") and "norm" not in name
+        ]
+        wanted = " or ".join(map(repr, entry.split("|")))
+        return IsoklError(f"block {layer} has no module {wanted}: it has {', '.join(has)}")
 
     def pad_rows(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """ids and mask, both [rows, longest], padded on the left."""

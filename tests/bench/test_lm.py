@@ -82,6 +82,45 @@ def test_blocks_of_every_architecture(name):
         lm.module(Site(1, "mlp.nope"))
 
 
+def test_sites_are_found_under_each_architectures_names():
+    """Qwen 3.5's blocks 1 and 2 have linear and full attention."""
+    linears = ("self_attn.o_proj|attn.c_proj|linear_attn.out_proj", "mlp.down_proj|mlp.c_proj")
+    assert build("qwen3.5").sites([1, 2], linears) == [
+        Site(1, "linear_attn.out_proj"),
+        Site(1, "mlp.down_proj"),
+        Site(2, "self_attn.o_proj"),
+        Site(2, "mlp.down_proj"),
+    ]
+    gpt2 = build("gpt2")
+    assert gpt2.sites([0], linears) == [Site(0, "attn.c_proj"), Site(0, "mlp.c_proj")]
+    assert gpt2.sites([0, 3], ()) == [Site(0), Site(3)]
+    assert gpt2.sites([0], ("mlp.c_proj|attn.c_proj",)) == [Site(0, "mlp.c_proj")]  # the first that there is
+    with pytest.raises(IsoklError) as raised:
+        gpt2.sites([0], ("mlp.c_proj", "mlp.up|mlp.down"))
+    assert str(raised.value) == (
+        "block 0 has no module 'mlp.up' or 'mlp.down': it has ln_1, attn.c_attn, attn.c_proj, ln_2, mlp.c_fc, mlp.c_proj"
+    )
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_activations_of_linears_are_what_they_give_alone(name):
+    """Two Linears in each of two blocks, in a padded batch, against each text alone."""
+    lm = build(name)
+    sites = lm.sites(
+        [1, 2], ("self_attn.o_proj|attn.c_proj|linear_attn.out_proj", "mlp.down_proj|mlp.c_proj")
+    )
+    rows = [lm.chat.ids("Hello there"), lm.chat.ids("Hi")]
+    found = record(lm, rows, sites)
+    for site in sites:
+        seen = []
+        handle = lm.module(site).register_forward_hook(lambda *args, seen=seen: seen.append(args[-1]))
+        for row in rows:
+            lm.forward(*lm.pad_rows([row]))
+        handle.remove()
+        assert found[site].shape == (2, lm.config.hidden_size)
+        torch.testing.assert_close(found[site], torch.cat([output[:, -1] for output in seen]).detach())
+
+
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_activations_are_the_blocks_outputs(name):
     """Against transformers' own hidden_states, of which entry i + 1 is block i's output (but for the last, normed)."""
