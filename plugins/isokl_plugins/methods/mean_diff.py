@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from isokl_plugins.methods.vectors import unit
-from isokl_registry import Contrast, Method, State
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from isokl_plugins.methods.vectors import AdditiveMethod, unit
+from isokl_registry import Contrast, State
 
 
 @dataclass(frozen=True)
-class MeanDiff(Method):
+class MeanDiff(AdditiveMethod):
     """Adds the mean difference of the contrast pairs: y + c·v, v = mean(P − N).
 
     Source: CAA, arXiv:2312.06681; ActAdd, arXiv:2308.10248. The dose c is a length in the residual stream when
@@ -28,6 +25,3 @@ class MeanDiff(Method):
         mean = contrast.difference.mean(0)
         direction = unit(mean)
         return {"v": direction if self.normalize else mean}
-
-    def edit(self, output: Tensor, dose: Tensor, input: Tensor, state: State) -> Tensor:
-        return output + dose * state["v"]

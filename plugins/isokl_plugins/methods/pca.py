@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from isokl_plugins.methods.vectors import unit
-from isokl_registry import Contrast, Method, State
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from isokl_plugins.methods.vectors import AdditiveMethod, differences, principal
+from isokl_registry import Contrast, State
 
 
 @dataclass(frozen=True)
-class Pca(Method):
+class Pca(AdditiveMethod):
     """Adds the first right singular vector of the uncentred differences: y + c·v, sign so that mean(D)·v > 0.
 
     Source: RepE, arXiv:2310.01405. Uncentred, because centring removes the contrast itself and leaves the sign to
@@ -23,15 +20,5 @@ class Pca(Method):
     name: ClassVar[str] = "pca"
 
     def fit(self, contrast: Contrast) -> State:
-        import torch
-
-        difference = (
-            contrast.difference.double()
-        )  # SVD in float64: the sign and the last digits do not wander
-        unit(difference.flatten())
-        direction = torch.linalg.svd(difference, full_matrices=False).Vh[0]
-        sign = 1.0 if difference.mean(0) @ direction >= 0 else -1.0
-        return {"v": unit(sign * direction).float()}
-
-    def edit(self, output: Tensor, dose: Tensor, input: Tensor, state: State) -> Tensor:
-        return output + dose * state["v"]
+        difference = differences(contrast)
+        return {"v": principal(difference, difference.mean(0)).float()}
