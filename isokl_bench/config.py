@@ -19,6 +19,7 @@ from isokl_registry import (
     Metric,
     ModelPlugin,
     Prompt,
+    PromptMethod,
     PromptSet,
     Registry,
     Stat,
@@ -28,6 +29,7 @@ from isokl_registry import (
 PROTOCOLS = {"stable": (32, 32), "published": (4, 4)}  # calibration and holdout prompts
 METRICS = ("target_logit", "base_nll", "branch_pmass", "kl_trajectory")
 ALPHAS = (0.0, 0.5, 1.0, 2.0, 4.0)
+PROMPT_ALPHAS = (0.0, 1.0)  # a system message is not there, or it is
 DTYPES = ("float32", "bfloat16", "float16")
 IDENTITY, RUNTIME = {"identity": True}, {"identity": False}
 
@@ -88,10 +90,12 @@ class Splits:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A run with every name looked up. `identity` is what the config hash is the hash of."""
+    """A run with every name looked up. `identity` is what the config hash is the hash of.
+
+    A prompt method has no layers, and no alphas but 0 and 1, whatever was asked for."""
 
     config: RunConfig
-    method: Method
+    method: Method | PromptMethod
     model: ModelPlugin
     stat: Stat
     metrics: tuple[Metric, ...]
@@ -109,7 +113,7 @@ def resolve(config: RunConfig, registry: Registry) -> Resolved:
 
     Raises IsoklError naming the value that is wrong, and what would be right."""
     _check(config)
-    method: Method = registry.create("method", config.method)
+    method: Method | PromptMethod = registry.create("method", config.method)
     stat: Stat = registry.create("stat", config.stat)
     metrics: tuple[Metric, ...] = tuple(registry.create("metric", spec) for spec in config.metrics)
     behavior = registry.behavior(config.behavior)
@@ -117,7 +121,8 @@ def resolve(config: RunConfig, registry: Registry) -> Resolved:
     prompts = behavior.load(model.prompt_set)
     splits = split_prompts(config, prompts.prompts, behavior.name)
     card = model.identity()
-    layers = parse_layers(config.layers, card["blocks"])
+    by_prompt = isinstance(method, PromptMethod)
+    layers = () if by_prompt else parse_layers(config.layers, card["blocks"])
     target = float(stat.target if config.target is None else config.target)
     if not 0 < target < math.inf:
         raise IsoklError(f"target {target:g} is not a positive number: a budget is a shift greater than 0")
@@ -142,7 +147,7 @@ def resolve(config: RunConfig, registry: Registry) -> Resolved:
         "seed": config.seed,
         "prompts": {name: prompt_hashes(texts) for name, texts in splits.texts().items()},
     }
-    alphas = tuple(sorted({0.0, *config.alphas}))
+    alphas = PROMPT_ALPHAS if by_prompt else tuple(sorted({0.0, *config.alphas}))
     return Resolved(
         config, method, model, stat, metrics, behavior, prompts, splits, layers, target, alphas, identity
     )

@@ -9,7 +9,7 @@ from isokl_bench.api import DEFAULT_DB
 from isokl_bench.config import Resolved, RunConfig, resolve
 from isokl_bench.events import Event, Listener, silent
 from isokl_bench.gap_sources import phase_name
-from isokl_bench.phases import REACHED
+from isokl_bench.phases import NO_DOSE, REACHED
 from isokl_bench.record import Record
 from isokl_db import Store, canonical_json
 from isokl_registry import IsoklError, load_registry
@@ -84,6 +84,10 @@ def _missing(record: Record, listen: Listener) -> list[int]:
     run = f"run {record.hash[:12]} (attempt {record.attempt})"
     if record.data["state"] != "done":
         raise IsoklError(f"{run} is {record.data['state']}: finish it with `isokl run` first")
+    if any(c["outcome"] == NO_DOSE for c in record.calibrations):
+        raise IsoklError(
+            f"{run} steers by a prompt and was not calibrated, so there is no gap: give a run of a method that has a dose"
+        )
     reached = [c["sign"] for c in record.calibrations if c["outcome"] in REACHED]
     others = [
         f"sign {c['sign']:+d} ended with {c['outcome'].replace('_', ' ')}"

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from isokl_bench.config import Resolved
-from isokl_registry import Metric
+from isokl_registry import Metric, PromptMethod
 
-REACHED = ("converged", "jump")  # outcomes that leave a coefficient to measure at
+NO_DOSE = "no_dose"  # the outcome of a prompt method: there is nothing to calibrate
+REACHED = ("converged", "jump", NO_DOSE)  # outcomes after which there is something to measure
 WEIGHTS = {"fit": 1, "calibrate": 5, "validate": 1, "metric": 3, "traces": 2}  # rough shares of the time
 
 
@@ -28,7 +29,7 @@ def signs(plan: Resolved) -> tuple[int, ...]:
 
 def phase_names(plan: Resolved, done: dict[str, Any]) -> list[str]:
     """Phases that the plan needs and `done` lacks, in order."""
-    names = ["fit"]
+    names = [] if isinstance(plan.method, PromptMethod) else ["fit"]
     for sign in signs(plan):
         calibrated = done.get(f"calibrate {sign:+d}")
         names.append(f"calibrate {sign:+d}")

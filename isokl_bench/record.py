@@ -55,7 +55,7 @@ class Record:
 
     @property
     def coefficient(self) -> float:
-        """The calibrated dose of sign +."""
+        """The calibrated dose of sign +; 1 for a prompt, which has none."""
         return float(self.calibration()["coefficient"])
 
     @cached_property
@@ -87,10 +87,16 @@ class Record:
         return ordered["value"].to_numpy(dtype=float).reshape(shape)  # type: ignore[no-any-return]
 
     def steering(self) -> Steering:
-        """The fitted steering, ready to attach or to save."""
+        """The fitted steering, ready to attach or to save. Raises IsoklError when there is none."""
         from isokl_bench.engine.steering import Steering
+        from isokl_bench.phases import NO_DOSE
         from isokl_registry import load_registry
 
+        if any(calibration["outcome"] == NO_DOSE for calibration in self.calibrations):
+            raise IsoklError(
+                f"run {self.hash[:12]} steers by a prompt ({self.config['method']}), so there is no steering to give: "
+                "take a run of a method that fits one"
+            )
         if self.steering_bytes is None:
             raise IsoklError(f"run {self.hash[:12]} has no steering stored: run it again with force=True")
         return Steering.from_bytes(self.steering_bytes, load_registry())

@@ -15,14 +15,15 @@ from torch import Tensor
 
 from isokl_bench.config import Resolved
 from isokl_bench.engine.activations import record
-from isokl_bench.engine.calibrate import Calibrator, Evaluation
-from isokl_bench.engine.diagnose import explain_nonfinite
+from isokl_bench.engine.calibrate import Calibration, Calibrator, Evaluation
 from isokl_bench.engine.fork import AnswerTokens
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.rollout import Sampler, rollout, unknown_values
+from isokl_bench.engine.rollout import Sampler, unknown_values
 from isokl_bench.engine.steering import Steering
 from isokl_bench.events import Event, Listener
+from isokl_bench.intervention import Intervention, Prompted, Steered
 from isokl_bench.phases import (
+    NO_DOSE,
     REACHED,
     alpha_list,
     metric_phase,
@@ -39,7 +40,17 @@ from isokl_bench.statistics import bootstrap_stat, bounds
 from isokl_bench.workbench import Workbench
 from isokl_db import Attempt, Phase, StoreError
 from isokl_db import rows as stored
-from isokl_registry import Contrast, IsoklError, Metric, Registry, Site, TokenValues
+from isokl_registry import (
+    Contrast,
+    IsoklError,
+    Method,
+    Metric,
+    Prompt,
+    PromptMethod,
+    Registry,
+    Site,
+    TokenValues,
+)
 
 TRACES, TRACE_TOKENS = 4, 128  # how many holdout prompts have their texts stored, and how much of them
 
@@ -68,18 +79,19 @@ class Runner:
         for note in self.lm.notes:
             self.say("note", note)
         self.answer = AnswerTokens.of(self.plan.prompts.answer, self.lm)
-        self.steering = self._fitted()
+        if isinstance(self.plan.method, Method):
+            self.steering = self._fitted()
         failed = []
         for sign in signs(self.plan):
-            calibration = self._calibrated(sign)
+            calibration, intervention = self._prepared(sign)
             if calibration["outcome"] not in REACHED:
                 self.say(
                     "note",
                     f"{calibration['outcome'].replace('_', ' ')}: nothing is measured for sign {sign:+d}",
                 )
                 continue
-            self._validate(sign, calibration["coefficient"])
-            failed += self._measure(sign, calibration["coefficient"])
+            self._validate(sign, intervention)
+            failed += self._measure(sign, intervention)
         if failed:
             raise PartlyFailed(f"{'; '.join(failed)}. Everything else is stored; run again to retry")
 
@@ -100,13 +112,26 @@ class Runner:
         self.done[name] = phase.data
         self.left -= weight([name])
 
+    def _prepared(self, sign: int) -> tuple[dict[str, Any], Intervention]:
+        """What is to be measured, and the data of its calibration."""
+        method = self.plan.method
+        if isinstance(method, PromptMethod):
+            try:
+                prompted = Prompted(self.lm, method.system(self.plan.prompts, sign))
+            except ValueError as error:
+                raise IsoklError(
+                    f"{method.label()} has no prompt for {self.plan.behavior.name}: {error}"
+                ) from error
+            return self._read_once(sign, prompted), prompted
+        calibration = self._calibrated(sign)
+        return calibration, Steered(self.lm, self.steering, calibration["coefficient"])
+
     def _fitted(self) -> Steering:
+        assert isinstance(self.plan.method, Method)
         data = self.attempt.steering()
         if data is not None:
             return Steering.from_bytes(data, self.registry)
-        sites = [
-            Site(layer, linear) for layer in self.plan.layers for linear in self.plan.method.linears or ("",)
-        ]
+        sites = self.lm.sites(self.plan.layers, self.plan.method.linears)
         text = f"fitting {self.plan.method.label()} on {len(self.plan.splits.fit)} contrast pairs at {len(sites)} site(s)"
         with self.phase("fit", text) as phase:
             steering = fit(self.plan, self.lm, sites, self.workbench.record)
@@ -134,8 +159,7 @@ class Runner:
         ) as phase:
             found = calibrator.run(sign)
             phase.calibrations = [calibration_row(found, plan.stat.label(), len(plan.splits.calibration))]
-            phase.data = {"outcome": found.outcome, "coefficient": found.coefficient}
-            phase.data["value"] = found.value if math.isfinite(found.value) else None
+            phase.data = _found(found)
             calibrated = self.steering.metadata.get("calibrated", {}) | {
                 f"{sign:+d}": phase.data
                 | {"stat": plan.stat.label(), "target": plan.target, "protocol": plan.config.protocol}
@@ -148,6 +172,32 @@ class Runner:
         self.say("note", text)
         return dict(phase.data)
 
+    def _read_once(self, sign: int, prompted: Prompted) -> dict[str, Any]:
+        """The stat on the calibration prompts, stored as the calibration of what has no dose."""
+        name, plan = f"calibrate {sign:+d}", self.plan
+        if name in self.done:
+            return dict(self.done[name])
+        stat, prompts = plan.stat.label(), plan.splits.calibration
+        with self.phase(
+            name, f"reading {stat} under the prompt on {len(prompts)} calibration prompts"
+        ) as phase:
+            value = float(plan.stat(*self._read(prompted, prompts)))
+            found = Calibration(
+                sign,
+                NO_DOSE,
+                1.0,
+                value,
+                plan.target,
+                plan.config.tolerance,
+                *(None,) * 4,
+                rounds=0,
+                evaluations=(),
+            )
+            phase.calibrations = [calibration_row(found, stat, len(prompts))]
+            phase.data = _found(found)
+        self.say("note", f"no dose: {stat} {value:.3f}")
+        return dict(phase.data)
+
     def _report_round(self, evaluations: Sequence[Evaluation]) -> None:
         pairs = ", ".join(f"{e.dose:.4g}→{'' if e.complete else '>'}{e.value:.3g}" for e in evaluations)
         number = evaluations[0].round if evaluations else 0
@@ -157,7 +207,19 @@ class Runner:
         ]
         self.say("round", f"round {number}: {pairs}", round=number, evaluations=values)
 
-    def _validate(self, sign: int, coefficient: float) -> None:
+    def _read(
+        self, intervention: Intervention, prompts: Sequence[Prompt], sampler: Sampler | None = None
+    ) -> tuple[TokenValues, TokenValues]:
+        """What the stat is told of some prompts: the rollout at alpha 1, and the base model's own."""
+        texts = [prompt.text for prompt in prompts]
+        alphas = [1.0, 0.0] if self.plan.stat.needs_base else [1.0]
+        found = intervention.rollout(texts, alphas, self.plan.config.window, sampler)
+        if not found.finite[0]:
+            raise IsoklError(intervention.explain(texts, 1.0))
+        steered = found.values(0)
+        return steered, found.values(1) if len(alphas) > 1 else unknown_values(*steered.kl.shape)
+
+    def _validate(self, sign: int, intervention: Intervention) -> None:
         """The stat again: greedy on other prompts, and sampled at temperature 1 on both sets."""
         name = f"validate {sign:+d}"
         if name in self.done:
@@ -170,13 +232,7 @@ class Runner:
         }
         with self.phase(name, f"validating on {len(splits.holdout)} holdout prompts") as phase:
             for quantity, (prompts, sampler) in cases.items():
-                ids = [self.lm.chat.ids(prompt.text) for prompt in prompts]
-                doses = [coefficient, 0.0] if self.plan.stat.needs_base else [coefficient]
-                found = rollout(self.lm, ids, self.steering, doses, self.plan.config.window, sampler=sampler)
-                if not found.finite[0]:
-                    raise IsoklError(explain_nonfinite(self.lm, ids, self.steering, coefficient))
-                steered = found.values(0)
-                base = found.values(1) if len(doses) > 1 else unknown_values(*steered.kl.shape)
+                steered, base = self._read(intervention, prompts, sampler)
                 low, high = self._interval(steered, base)
                 phase.summaries.append(
                     stored.Summary(
@@ -184,7 +240,7 @@ class Runner:
                         metric="validation",
                         quantity=quantity,
                         alpha=1.0,
-                        n=len(ids),
+                        n=len(prompts),
                         mean=float(self.plan.stat(steered, base)),
                         low=low,
                         high=high,
@@ -202,7 +258,7 @@ class Runner:
         )
         return bounds(resampled)
 
-    def _measure(self, sign: int, coefficient: float) -> list[str]:
+    def _measure(self, sign: int, intervention: Intervention) -> list[str]:
         """Store every metric and trace that is missing; returns a line for each that failed (a stranger's code may)."""
         missing = {
             m: alphas for m in self.plan.metrics if (alphas := missing_alphas(self.plan, m, sign, self.done))
@@ -212,14 +268,14 @@ class Runner:
             return []
         wanted = sorted({0.0}.union(traces, *missing.values()))
         window = max([1, *(metric.tokens for metric in missing)])
-        session = self._session(coefficient, wanted, window)
+        session = self._session(intervention, wanted, window)
         self.say(
             "phase",
             f"generating {window} tokens from {len(session.prompts)} prompts at alpha {alpha_list(wanted)}",
         )
         broken = session.broken()
         if broken:  # measure what can be measured, and say what cannot
-            session = self._session(coefficient, [alpha for alpha in wanted if alpha not in broken], window)
+            session = self._session(intervention, [alpha for alpha in wanted if alpha not in broken], window)
         failed = list(broken.values())
         for metric, alphas in missing.items():
             try:
@@ -230,12 +286,11 @@ class Runner:
                 text = " ".join(str(error).split()) or type(error).__name__
                 failed.append(f"metric {metric.label()!r} failed: {text}")
         if healthy := [alpha for alpha in traces if alpha not in broken]:
-            self._trace(sign, coefficient, healthy)
+            self._trace(sign, intervention, healthy)
         return failed
 
-    def _session(self, coefficient: float, alphas: Sequence[float], window: int) -> MeasureSession:
-        holdout = self.plan.splits.holdout
-        return MeasureSession(self.lm, self.steering, coefficient, alphas, holdout, self.answer, window)
+    def _session(self, intervention: Intervention, alphas: Sequence[float], window: int) -> MeasureSession:
+        return MeasureSession(intervention, alphas, self.plan.splits.holdout, self.answer, window)
 
     def _measure_one(self, session: MeasureSession, metric: Metric, sign: int, alphas: list[float]) -> None:
         with self.phase(
@@ -247,9 +302,9 @@ class Runner:
                 phase.summaries += rows[1]
             phase.data = {"alphas": alphas}
 
-    def _trace(self, sign: int, coefficient: float, alphas: list[float]) -> None:
+    def _trace(self, sign: int, intervention: Intervention, alphas: list[float]) -> None:
         with self.phase(trace_prefix(sign) + alpha_list(alphas), "sampling example texts") as phase:
-            found = self._session(coefficient, alphas, TRACE_TOKENS).sampled(TRACES, self.plan.config.seed)
+            found = self._session(intervention, alphas, TRACE_TOKENS).sampled(TRACES, self.plan.config.seed)
             decode = self.lm.tokenizer.decode
             for a, p in np.ndindex(*found.tokens.shape[:2]):
                 ids = [token for token in found.tokens[a, p].tolist() if token >= 0]
@@ -267,6 +322,12 @@ class Runner:
             phase.data = {"alphas": alphas}
 
 
+def _found(calibration: Calibration) -> dict[str, Any]:
+    """What later phases need to know of a calibration."""
+    value = calibration.value if math.isfinite(calibration.value) else None
+    return {"outcome": calibration.outcome, "coefficient": calibration.coefficient, "value": value}
+
+
 Recorder = Callable[[LanguageModel, Sequence[Sequence[int]], Sequence[Site]], dict[Site, Tensor]]
 
 
@@ -274,6 +335,7 @@ def fit(plan: Resolved, lm: LanguageModel, sites: Sequence[Site], record: Record
     """Fit the plan's method at every site. Row i of both halves has the same message, persona pair and answer prefix.
 
     Raises IsoklError naming the site when the contrast allows no fit."""
+    assert isinstance(plan.method, Method)
     prefixes = ("", plan.prompts.answer.prefill)
     halves: list[list[list[int]]] = [[], []]
     for i, prompt in enumerate(plan.splits.fit):
@@ -289,12 +351,12 @@ def fit(plan: Resolved, lm: LanguageModel, sites: Sequence[Site], record: Record
             state[site] = plan.method.fit(contrast)
         except ValueError as error:
             raise IsoklError(f"{plan.method.label()} cannot be fitted at block {site}: {error}") from error
-    return Steering(plan.method, state, _metadata(plan))
+    return Steering(plan.method, state, _metadata(plan, plan.method))
 
 
-def _metadata(plan: Resolved) -> dict[str, Any]:
+def _metadata(plan: Resolved, method: Method) -> dict[str, Any]:
     return {
-        "site": "output of a Linear" if plan.method.linears else "output of a transformer block",
+        "site": "output of a Linear" if method.linears else "output of a transformer block",
         "layers": list(plan.layers),
         "layer_numbering": "0 is the first transformer block",
         "model": plan.identity["model_identity"],

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Outcome = Literal["converged", "jump", "budget_not_reached", "budget_exceeded"]
+Outcome = Literal["converged", "jump", "budget_not_reached", "budget_exceeded", "no_dose"]
 Sign = Literal[1, -1]
 
 
@@ -36,7 +36,8 @@ class Calibration:
     """How the coefficient of one sign was found.
 
     `low` and `high` are the 95 % bootstrap interval of `coefficient`; `value` is the stat at `coefficient`.
-    For a jump, `dose_above` and `value_above` are the nearest dose over the target and the stat there.
+    `no_dose` is the outcome of what has no dose: its coefficient is 1. For a jump, `dose_above` and
+    `value_above` are the nearest dose over the target and the stat there.
     """
 
     sign: Sign

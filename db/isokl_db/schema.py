@@ -21,12 +21,12 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest migration: the schema that this version reads and writes."""
 
 STATES = ("running", "done", "failed", "skipped")
 SPLITS = ("fit", "calibration", "holdout")
-OUTCOMES = ("converged", "jump", "budget_not_reached", "budget_exceeded")
+OUTCOMES = ("converged", "jump", "budget_not_reached", "budget_exceeded", "no_dose")
 CONFIG_COLUMNS = ("model", "behavior", "method", "stat", "target", "protocol", "seed", "window")
 """Keys of a config that are columns too, so that people and views need not take JSON apart."""
 

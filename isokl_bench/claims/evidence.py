@@ -34,13 +34,15 @@ _HOLDOUT = """
 class Subject:
     """A finished run, or a config that has none: with the error that it failed with, or None if it has not ended.
 
-    key: model, behavior, method, sign, layers, window, seed, and what else tells it from the other runs."""
+    key: model, behavior, method, sign, layers, window, seed, and what else tells it from the other runs. has_dose: False
+    for prompts, of which the claims say nothing."""
 
     key: Key
     protocol: str
     budget: tuple[str, float]
     run: Run | None = None
     error: str | None = None
+    has_dose: bool = True
 
     @property
     def ended(self) -> bool:
@@ -59,7 +61,11 @@ class Evidence:
     @cached_property
     def of_budget(self) -> list[Subject]:
         """The subjects that the claims are about, of every protocol."""
-        return [subject for subject in self.selected if subject.ended and subject.budget == BUDGET]
+        return [
+            subject
+            for subject in self.selected
+            if subject.has_dose and subject.ended and subject.budget == BUDGET
+        ]
 
     @cached_property
     def subjects(self) -> list[Subject]:
@@ -69,8 +75,12 @@ class Evidence:
     @property
     def left_out(self) -> dict[str, int]:
         """How many of the protocol are not judged, and why."""
-        ours = [subject for subject in self.selected if subject.protocol == self.protocol]
+        prompted = [subject for subject in self.selected if not subject.has_dose]
+        ours = [
+            subject for subject in self.selected if subject.has_dose and subject.protocol == self.protocol
+        ]
         return {
+            "steered by a prompt": sum(subject.protocol == self.protocol for subject in prompted),
             "of another budget": sum(subject.ended and subject.budget != BUDGET for subject in ours),
             "not finished": sum(not subject.ended for subject in ours),
         }
@@ -128,7 +138,7 @@ def _finished(run: Run, extra: Sequence[str]) -> Subject:
     if extra:
         config = json.loads(run.other)
         key |= {name: short(config.get(name)) for name in extra}
-    return Subject(key, known["protocol"], (run.stat, run.target), run)
+    return Subject(key, known["protocol"], (run.stat, run.target), run, has_dose=run.has_dose)
 
 
 def _without_result(row: Mapping[str, Any]) -> Subject:
@@ -139,6 +149,6 @@ def _without_result(row: Mapping[str, Any]) -> Subject:
     key |= {name: config.get(name) for name in ("window", "seed")}
     failed = row["state"] == "failed" and row["error"] != INTERRUPTED
     budget = (config.get("stat", NOTHING), config.get("target", 0.0))
-    return Subject(
-        key, config.get("protocol", NOTHING), budget, error=row["error"] or "failed" if failed else None
-    )
+    error = row["error"] or "failed" if failed else None
+    has_dose = config.get("layers") != []
+    return Subject(key, config.get("protocol", NOTHING), budget, error=error, has_dose=has_dose)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from isokl_bench.phases import NO_DOSE
 from isokl_bench.record import Record
 
 COLUMNS = (
@@ -30,10 +31,10 @@ def print_summary(record: Record, *, db: str, as_json: bool) -> None:
 
     console = Console(highlight=False)
     config = record.config
-    layers = ",".join(map(str, config["layers"]))
+    blocks = f"block {','.join(map(str, config['layers']))} · " if config["layers"] else ""
     console.print(
-        f"\n[bold]{escape(config['method'])}[/] on [bold]{escape(config['model'])}[/] · {escape(config['behavior'])} · block {layers} · "
-        f"run {record.hash[:12]} (attempt {record.attempt})"
+        f"\n[bold]{escape(config['method'])}[/] on [bold]{escape(config['model'])}[/] · {escape(config['behavior'])} · "
+        f"{blocks}run {record.hash[:12]} (attempt {record.attempt})"
     )
     for calibration in record.calibrations:
         console.print(_calibration_lines(record, calibration))
@@ -56,17 +57,8 @@ def as_dict(record: Record) -> dict[str, Any]:
 
 
 def _calibration_lines(record: Record, found: dict[str, Any]) -> str:
-    stat, value = found["stat"], found["value"]
+    line = _prompt_line(found) if found["outcome"] == NO_DOSE else _search_line(found)
     sign = "" if len(record.calibrations) == 1 else f"sign {'+' if found['sign'] > 0 else '−'}  "
-    ends = [NO_VALUE if found[end] is None else f"{found[end]:.3g}" for end in ("low", "high")]
-    interval = "" if ends == [NO_VALUE] * 2 else f" [{', '.join(ends)}]"
-    line = f"{sign}coefficient [bold]{found['coefficient']:.4g}[/]{interval}  {found['outcome'].replace('_', ' ')}"
-    line += (
-        f": {stat} {NO_VALUE if value is None else f'{value:.3f}'} for a target of {found['target']:g} nat"
-    )
-    line += f" on {found['n_prompts']} prompts, {found['rounds']} round(s)"
-    if found["outcome"] == "jump" and found["value_above"] is not None:
-        line += f"; at {found['dose_above']:.4g} it is {found['value_above']:.3f}"
     checks = [
         s for s in record.data["summaries"] if s["metric"] == "validation" and s["sign"] == found["sign"]
     ]
@@ -75,7 +67,28 @@ def _calibration_lines(record: Record, found: dict[str, Any]) -> str:
             f"{s['quantity'].replace('_', ' ')} {s['mean']:.2f} [{s['low']:.2f}, {s['high']:.2f}]"
             for s in checks
         ]
-        line += f"\n{stat} elsewhere (n = {checks[0]['n']}): {', '.join(texts)}"
+        line += f"\n{found['stat']} elsewhere (n = {checks[0]['n']}): {', '.join(texts)}"
+    return sign + line
+
+
+def _prompt_line(found: dict[str, Any]) -> str:
+    return (
+        f"no dose: steered by a prompt, with {found['stat']} [bold]{found['value']:.3f}[/] on {found['n_prompts']} "
+        f"prompts, where others have a budget of {found['target']:g} nat"
+    )
+
+
+def _search_line(found: dict[str, Any]) -> str:
+    stat, value = found["stat"], found["value"]
+    ends = [NO_VALUE if found[end] is None else f"{found[end]:.3g}" for end in ("low", "high")]
+    interval = "" if ends == [NO_VALUE] * 2 else f" [{', '.join(ends)}]"
+    line = f"coefficient [bold]{found['coefficient']:.4g}[/]{interval}  {found['outcome'].replace('_', ' ')}"
+    line += (
+        f": {stat} {NO_VALUE if value is None else f'{value:.3f}'} for a target of {found['target']:g} nat"
+    )
+    line += f" on {found['n_prompts']} prompts, {found['rounds']} round(s)"
+    if found["outcome"] == "jump" and found["value_above"] is not None:
+        line += f"; at {found['dose_above']:.4g} it is {found['value_above']:.3f}"
     return line
 
 

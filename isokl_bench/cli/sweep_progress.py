@@ -228,7 +228,10 @@ def show_sweep(
 
 def _found(row: dict[str, Any]) -> str:
     sign = "" if row["sign"] > 0 else "− "
-    text = f"{sign}{row['outcome'].replace('_', ' ')}, coefficient {row['coefficient']:.4g}"
+    dose = (
+        f"stat {row['value']:.2f}" if row["outcome"] == "no_dose" else f"coefficient {row['coefficient']:.4g}"
+    )
+    text = f"{sign}{row['outcome'].replace('_', ' ')}, {dose}"
     return text + (f", holdout {row['holdout']:.2f}" if row["holdout"] is not None else "")
 
 

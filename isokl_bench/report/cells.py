@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import NamedTuple
 
+from isokl_bench.report.control import EFFECT, MARK, NOTE, not_above_control
 from isokl_bench.report.runs import DIMENSIONS, NAMES, NOTHING, Run, differing
 from isokl_bench.report.table import ALPHAS, Estimate, Row
 
@@ -64,6 +65,7 @@ _MARKS_NOTE = (
     "Marked (bold, or *): target_logit and pmass changes whose interval excludes 0. "
     f"{NOTHING}: nothing is stored, which is not 0."
 )
+_NO_DOSE_NOTE = "no dose: steered by a prompt, which cannot be calibrated; its KL is as measured, and there is no alpha but 1."
 _JUMP_NOTE = "jump: the stat steps over its target; the coefficient is the largest dose at or under it."
 
 
@@ -76,8 +78,15 @@ class Sheet:
 
     def __post_init__(self) -> None:
         runs = [row.first for row in self.rows]
-        shown = [name for i, name in enumerate(DIMENSIONS) if len({run.dimensions[i] for run in runs}) > 1]
+        known = [{run.dimensions[i] for run in runs} for i in range(len(DIMENSIONS))]
+        known[DIMENSIONS.index("layers")].discard(NOTHING)  # a prompt has none: that makes no column
+        shown = [name for name, values in zip(DIMENSIONS, known, strict=True) if len(values) > 1]
         self.varying = [*shown, *differing(runs)]
+        self._weak = {id(self.rows[place]) for place in not_above_control(self.rows)}
+
+    def is_weak(self, row: Row) -> bool:
+        """Whether the row's effect is not told to be larger than that of a random direction at the same budget."""
+        return id(row) in self._weak
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -91,9 +100,12 @@ class Sheet:
 
     def _cells(self, row: Row) -> dict[str, Cell]:
         named = dict(zip(NAMES, row.first.names, strict=True)) | self.dimensions(row.first)
-        return {key: Cell(text) for key, text in named.items()} | {
+        cells = {key: Cell(text) for key, text in named.items()} | {
             column.key: _measured(row, column.key) for column in MEASURED
         }
+        if self.is_weak(row):
+            cells[EFFECT] = cells[EFFECT]._replace(text=cells[EFFECT].text + MARK)
+        return cells
 
     def dimensions(self, run: Run) -> dict[str, str]:
         """What a run is in each varying dimension."""
@@ -116,6 +128,10 @@ class Sheet:
         ]
         if any(run.outcome == "jump" for row in self.rows for run in row.runs):
             notes.append(_JUMP_NOTE)
+        if self._weak:
+            notes.append(NOTE)
+        if not all(run.has_dose for row in self.rows for run in row.runs):
+            notes.append(_NO_DOSE_NOTE)
         return notes
 
 

@@ -90,6 +90,7 @@ class _Drawing:
         y = alt.Y("mean:Q", axis=y_axis(axis))
         colour = self.channels["color"]
         steered = [point for point in curve if point["alpha"]]
+        others = [point for point in steered if point["alpha"] != 1]
         bar = alt.MarkDef(type="rule", strokeWidth=1, aria=False)
         line = alt.MarkDef(type="line", strokeWidth=1.6, aria=False)
         hollow = alt.MarkDef(type="point", filled=False, size=34, strokeWidth=1.3, opacity=1, aria=False)
@@ -102,7 +103,11 @@ class _Drawing:
             unit(steered, bar, x=x, y=alt.Y("low:Q"), y2=alt.Y2("high"), color=colour),
             unit(steered, bar, x=self._x("kl_low"), x2=alt.X2("kl_high"), y=y, color=colour),
             unit(curve, line, x=x, y=y, order=order, **self.channels),
-            unit([p for p in steered if p["alpha"] != 1], hollow, x=x, y=y, color=colour, shape=self.shape),
+            *(
+                [unit(others, hollow, x=x, y=y, color=colour, shape=self.shape)]
+                if self.found.alphas != [1]
+                else []
+            ),
             unit([p for p in steered if p["alpha"] == 1], full, x=x, y=y, color=colour),
             unit(steered, spot, x=x, y=y, tooltip=self._tooltips()),
         ]

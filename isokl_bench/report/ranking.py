@@ -9,14 +9,13 @@ from itertools import pairwise
 import numpy as np
 
 from isokl_bench.report.cells import Sheet
+from isokl_bench.report.control import CONDITIONS, CONTROL, EFFECT, condition
 from isokl_bench.report.lines import describe, label
-from isokl_bench.report.ranking_ties import EFFECT, told_apart
+from isokl_bench.report.ranking_ties import told_apart
 from isokl_bench.report.responses import Response, Responses
-from isokl_bench.report.runs import DIMENSIONS
 from isokl_bench.report.seeds import seed_intervals
 from isokl_bench.report.table import Estimate, Row
 
-CONDITIONS = ("sign", "protocol", "budget", "window")  # dimensions in which methods of one ranking agree
 RUNS = 108  # whose tokens are read for the areas
 
 
@@ -58,10 +57,8 @@ def rankings(sheet: Sheet, responses: Responses) -> list[Ranking]:
 
     Areas are those of the first, as many as fit into 108 runs."""
     grouped: dict[tuple[str, ...], list[Row]] = {}
-    places = [DIMENSIONS.index(name) for name in CONDITIONS]
     for row in sheet.rows:
-        key = (*row.first.names[:2], *(row.first.dimensions[place] for place in places))
-        grouped.setdefault(key, []).append(row)
+        grouped.setdefault(condition(row), []).append(row)
     found = [
         _ranking(sheet, rows) for rows in grouped.values() if len({row.first.names[2] for row in rows}) > 1
     ]
@@ -90,7 +87,8 @@ def _ranking(sheet: Sheet, rows: Sequence[Row]) -> Ranking:
     title = " · ".join(first.names[:2]) + (f" ({words})" if words else "")
     entries = [Entry(label(sheet, row.first, CONDITIONS), row) for row in rows]
     for entry in entries:
-        entry.remark = _remark(entry)
+        weak = [f"not above {CONTROL}"] if sheet.is_weak(entry.row) else []
+        entry.remark = ", ".join([*filter(None, [_remark(entry)]), *weak])
     entries.sort(key=lambda entry: -abs(entry.effect.mean) if entry.effect else np.inf)
     return Ranking(title, entries)
 
@@ -105,7 +103,9 @@ def _remark(entry: Entry) -> str:
         return "no interval"
     if not effect.excludes_zero:
         return "no effect"
-    return "reversed" if effect.mean * entry.row.first.sign < 0 else ""
+    if effect.mean * entry.row.first.sign < 0:
+        return "reversed"
+    return "" if entry.row.first.has_dose else "no dose"
 
 
 def _find_ranks(found: Sequence[Ranking]) -> None:
@@ -125,7 +125,7 @@ def _find_areas(ranking: Ranking, responses: Responses) -> None:
     known: list[tuple[Entry, list[list[tuple[float, float]]]]] = []
     for entry in ranking.entries:
         seeds = [_points(responses.of(run)) for run in entry.row.reached]
-        if any(seeds):
+        if any(seeds) and entry.row.first.has_dose:  # an area is one over doses
             known.append((entry, [points for points in seeds if points]))
     reach = min((max(points)[0] for _, seeds in known for points in seeds), default=0.0)
     if not reach > 0:

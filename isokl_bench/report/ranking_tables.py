@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from isokl_bench.report.cells import Sheet, number, significant
-from isokl_bench.report.ranking import CONDITIONS, Entry, Ranking
+from isokl_bench.report.control import CONDITIONS
+from isokl_bench.report.ranking import Entry, Ranking
 from isokl_bench.report.runs import DIMENSIONS, NAMES, NOTHING
 from isokl_bench.report.table import Estimate
 from isokl_bench.report.table_files import markdown_text

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from isokl_bench.report.control import EFFECT
 from isokl_bench.report.seeds import seed_intervals
 from isokl_bench.report.table import Estimate, Row
-
-EFFECT = "target_logit_alpha1"
 
 
 def told_apart(pairs: Sequence[tuple[Row, Row]]) -> list[bool]:

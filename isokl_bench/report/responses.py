@@ -94,14 +94,15 @@ class DoseResponse:
 def dose_response(responses: Responses, lines: Lines) -> DoseResponse | None:
     """The points of the lines; None where no KL or no effect is stored."""
     blocks = []
-    for title, found in lines.blocks.items():
+    for title, of_block in lines.blocks.items():
         effects: dict[str, Curve] = {name: [] for name in EFFECTS}
-        for line in found:
+        for line in of_block:
             for name, curve in effects.items():
-                curve += [
-                    line.keys | point for point in points([responses.of(run) for run in line.runs], name)
-                ]
-        runs = [line.row.first for line in found]
+                found = points([responses.of(run) for run in line.runs], name)
+                if not line.row.first.has_dose:
+                    found = found[1:]  # a prompt is one point: no dose leads there from the origin
+                curve += [line.keys | point for point in found]
+        runs = [line.row.first for line in of_block]
         budgets = tuple(sorted({run.target for run in runs if run.stat == "kl_p95"}))
         if any(effects.values()):
             blocks.append(Panels(title, effects, budgets))

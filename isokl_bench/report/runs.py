@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 FILTERS = ("model", "method", "behavior", "protocol", "seed")
 NAMES = ("model", "behavior", "method")
 DIMENSIONS = ("sign", "protocol", "budget", "layers", "window")
-REACHED = ("converged", "jump")  # outcomes that leave a coefficient to measure at
+NO_DOSE = "no_dose"  # steered by a prompt, which has no coefficient
+REACHED = ("converged", "jump", NO_DOSE)  # outcomes after which something is measured
 NOTHING = "—"
 
 _COLUMNS = {*NAMES, "seed", "protocol", "stat", "target", "layers", "window"}
@@ -45,8 +46,13 @@ class Run:
 
     @property
     def reached(self) -> bool:
-        """Whether there is a calibrated coefficient, and so anything measured at it."""
+        """Whether anything is measured."""
         return self.outcome in REACHED
+
+    @property
+    def has_dose(self) -> bool:
+        """Whether there was anything to calibrate."""
+        return self.outcome != NO_DOSE
 
 
 def finished_runs(store: Store, filters: Mapping[str, Sequence[str]]) -> list[Run]:

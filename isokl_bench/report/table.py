@@ -79,7 +79,7 @@ class Row:
 
     @property
     def reached(self) -> list[Run]:
-        """The runs that have a calibrated coefficient."""
+        """The runs of which something is measured."""
         return [run for run in self.runs if run.reached]
 
     @cached_property
@@ -99,7 +99,8 @@ def table_rows(store: Store, runs: Sequence[Run]) -> list[Row]:
     for run in runs:
         if run.reached:
             estimates = stored[run.attempt, run.sign]
-            estimates["coefficient"] = Estimate(*run.coefficient, run.n)
+            if run.has_dose:
+                estimates["coefficient"] = Estimate(*run.coefficient, run.n)
             if run.value is not None:
                 estimates["calibration"] = Estimate(run.value, None, None, run.n)
     _fill(rows, stored)

@@ -9,15 +9,17 @@ from subprocess import Popen
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
-from isokl_db import REVISION, Store, StoreError, migrate, schema
+from isokl_db import REVISION, Calibration, Evaluation, Store, StoreError, migrate, schema
 from isokl_db.views import VIEWS
 
 # It copies and drops `configs`: with foreign keys on, the drop would take every attempt with it.
-NEXT = """
+FOLLOWING = f"{int(REVISION) + 1:04}"
+NEXT = f"""
 from alembic import op
 from sqlalchemy import Column, Integer
-revision, down_revision = "0002", "0001"
+revision, down_revision = "{FOLLOWING}", "{REVISION}"
 def upgrade():
     with op.batch_alter_table("configs", recreate="always") as table:
         table.add_column(Column("extra", Integer))
@@ -32,9 +34,9 @@ def tomorrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
     def upgrade(script: str = NEXT) -> None:
         folder = tmp_path / "migrations"
         copytree(migrate.MIGRATIONS, folder, ignore=ignore_patterns("__pycache__"))
-        (folder / "versions" / "r0002_next.py").write_text(script)
+        (folder / "versions" / f"r{FOLLOWING}_next.py").write_text(script)
         monkeypatch.setattr(migrate, "MIGRATIONS", folder)
-        monkeypatch.setattr(schema, "REVISION", "0002")
+        monkeypatch.setattr(schema, "REVISION", FOLLOWING)
 
     return upgrade
 
@@ -46,6 +48,43 @@ def hash(path: Path, config: Config) -> str:
         attempt = store.begin(config(), prompts={"fit": ["a"]}, provenance={})
         attempt.done()
         return attempt.hash
+
+
+@pytest.fixture
+def oldest(path: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The config of the one run in a database that the package wrote when revision 0001 was its newest."""
+    folder = tmp_path / "first"
+    later = [f"{file.stem}*" for file in migrate.MIGRATIONS.glob("versions/r*.py") if file.stem > "r0002"]
+    copytree(migrate.MIGRATIONS, folder, ignore=ignore_patterns("__pycache__", *later))
+    with monkeypatch.context() as then:
+        then.setattr(migrate, "MIGRATIONS", folder)
+        then.setattr(schema, "REVISION", "0001")
+        with Store(path) as store:
+            attempt = store.begin(config(), prompts={"fit": ["a"]}, provenance={})
+            attempt.commit_phase(
+                "calibrate", 1.0, calibrations=[calibration("jump", 1), calibration("converged", -1)]
+            )
+            with pytest.raises(StoreError, match="refused a row"):
+                attempt.commit_phase("later", 1.0, calibrations=[calibration("no_dose", 1)])
+            attempt.done()
+            return attempt.hash
+
+
+def calibration(outcome: Any, sign: Any) -> Calibration:
+    tried = [
+        Evaluation(round=1, dose=sign * dose, value=dose / 4, tokens=9, complete=True) for dose in (2.0, 4.0)
+    ]
+    limits = {"target": 1.0, "tolerance": 0.05, "n_prompts": 4, "rounds": 1}
+    return Calibration(
+        sign=sign,
+        stat="kl_p95",
+        outcome=outcome,
+        coefficient=sign * 3.5,
+        value=0.9,
+        low=None,
+        evaluations=tried,
+        **limits,
+    )
 
 
 def columns(path: Path) -> list[str]:
@@ -84,10 +123,45 @@ def test_an_older_file_is_copied_then_upgraded(
         assert [row["hash"] for row in store.rows("select * from runs")] == [hash]
     assert "extra" in columns(path)
     (backup,) = backups(path)
-    assert backup.name.startswith("isokl.db.backup-0001-")
+    assert backup.name.startswith(f"isokl.db.backup-{REVISION}-")
     assert "extra" not in columns(backup)
     with closing(sqlite3.connect(backup)) as copy:
         assert copy.execute("SELECT state, hash FROM runs").fetchall() == [("done", hash)]
+
+
+def test_a_store_of_the_first_revision_keeps_its_data_and_takes_the_new_outcome(
+    path: Path, oldest: str
+) -> None:
+    tables = ("configs", "attempts", "phases", "prompts", "calibrations", "evaluations")
+    with closing(sqlite3.connect(path)) as connection:
+        before = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
+    assert len(before["evaluations"]) == 4
+    with Store(path) as store:
+        assert store.latest(oldest) == 1
+        assert [row["outcome"] for row in store.rows("SELECT outcome FROM results ORDER BY sign")] == [
+            "converged",
+            "jump",
+        ]
+        assert [len(found["evaluations"]) for found in store.record(1)["calibrations"]] == [2, 2]
+        later = store.begin({"method": "prompt"}, prompts={}, provenance={})
+        later.commit_phase("calibrate +1", 1.0, calibrations=[calibration("no_dose", 1)])
+        for wrong in ({"outcome": "perhaps"}, {"sign": 2}, {"low": 1e309}, {"attempt_id": 99}):
+            with pytest.raises(StoreError), store._database.writing() as connection:
+                connection.execute(
+                    update(schema.calibrations).where(schema.calibrations.c.id == 3).values(**wrong)
+                )
+    (backup,) = backups(path)
+    assert backup.name.startswith("isokl.db.backup-0001-")
+    for file in (path, backup):
+        with closing(sqlite3.connect(file)) as connection:
+            for name in tables:
+                found = connection.execute(f"SELECT * FROM {name}").fetchall()
+                assert found[: len(before[name])] == before[name]
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("DELETE FROM attempts WHERE id = 1")
+        assert connection.execute("SELECT COUNT(*) FROM evaluations").fetchone() == (2,)
 
 
 def test_a_migration_that_fails_changes_nothing(path: Path, hash: str, tomorrow: Callable[..., None]) -> None:
@@ -97,7 +171,7 @@ def test_a_migration_that_fails_changes_nothing(path: Path, hash: str, tomorrow:
     assert "extra" not in columns(path)
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT state, hash FROM runs").fetchall() == [("done", hash)]
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
 
 
 def test_a_migration_that_breaks_links_changes_nothing(
@@ -123,7 +197,7 @@ def test_without_a_backup_there_is_no_upgrade(
         return connection
 
     monkeypatch.setattr("isokl_db.migrate.sqlite3.connect", full)
-    with pytest.raises(StoreError, match=r"backup-0001-\S+ has no room to grow: the disk is full"):
+    with pytest.raises(StoreError, match=rf"backup-{REVISION}-\S+ has no room to grow: the disk is full"):
         Store(path)
     monkeypatch.undo()
     assert backups(path) == []

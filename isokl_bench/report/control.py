@@ -1,0 +1,68 @@
+"""Which effects the control has too: a random direction at the same budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from isokl_bench.report.runs import DIMENSIONS
+from isokl_bench.report.seeds import seed_intervals
+from isokl_bench.report.table import Estimate, Row
+
+CONTROL = "random"
+CONDITIONS = ("sign", "protocol", "budget", "window")  # dimensions in which methods can be compared
+EFFECT = "target_logit_alpha1"
+MARK = "°"
+NOTE = f"{MARK}: an effect that is not told to be larger than that of {CONTROL}, the control, at the same budget."
+
+_LAYERS = DIMENSIONS.index("layers")
+_PLACES = [DIMENSIONS.index(name) for name in CONDITIONS]
+
+
+def condition(row: Row) -> tuple[str, ...]:
+    """What rows agree in that can be compared: model, behavior, and the conditions."""
+    return (*row.first.names[:2], *(row.first.dimensions[place] for place in _PLACES))
+
+
+def not_above_control(rows: Sequence[Row]) -> set[int]:
+    """Places of the rows whose effect is not told to be larger than the control's under the same condition.
+
+    With two or more seeds in common it is told where the 95 % interval of the paired difference is above 0; the effect
+    counts in the direction that it has on average, the control's by its size alone: no side is its own. With fewer, the
+    interval of the effect must lie beyond that of the control's. Where the control was not run, nothing is in the set."""
+    controls: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        if row.first.names[2] == CONTROL and EFFECT in row.estimates:
+            controls.setdefault(condition(row), row)  # for a prompt, which has no layers
+            controls[*condition(row), row.first.dimensions[_LAYERS]] = row
+    found, places, samples = set(), [], []
+    for place, row in enumerate(rows):
+        layers = row.first.dimensions[_LAYERS]
+        control = controls.get((*condition(row), layers)) or controls.get(condition(row))
+        if control is None or row.first.names[2] == CONTROL or EFFECT not in row.estimates:
+            continue
+        differences = _by_seed(row, control)
+        if len(differences) > 1:
+            places.append(place)
+            samples.append(differences)
+        elif not _beyond(row.estimates[EFFECT], control.estimates[EFFECT]):
+            found.add(place)
+    intervals = zip(places, seed_intervals(samples), strict=True)
+    return found | {place for place, (_, low, _) in intervals if not low > 0}
+
+
+def _by_seed(row: Row, control: Row) -> list[float]:
+    side = 1.0 if row.estimates[EFFECT].mean > 0 else -1.0
+    effects, sizes = _effects(row), _effects(control)
+    return [side * effects[seed] - abs(sizes[seed]) for seed in effects if seed in sizes]
+
+
+def _effects(row: Row) -> dict[int | None, float]:
+    both = zip(row.reached, row.stored, strict=True)
+    return {run.seed: stored[EFFECT].mean for run, stored in both if EFFECT in stored}
+
+
+def _beyond(effect: Estimate, control: Estimate) -> bool:
+    if effect.low is None or effect.high is None or control.low is None or control.high is None:
+        return False
+    least = effect.low if effect.mean > 0 else -effect.high
+    return least > max(abs(control.low), abs(control.high))

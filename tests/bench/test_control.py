@@ -1,0 +1,82 @@
+"""Effects that a random direction has too are marked, in Table 1 and in the ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from isokl_bench.report.control import MARK, NOTE, not_above_control
+from isokl_bench.report.ranking import rankings
+from isokl_bench.report.responses import Responses
+from isokl_db import Store
+from tests.bench.report_store import add, rows_of
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "own.db") as opened:
+        yield opened
+
+
+def weak(store: Store) -> set[str]:
+    rows = rows_of(store).rows
+    return {rows[place].first.names[2] for place in not_above_control(rows)}
+
+
+def fill(store: Store, effects: dict[str, list[float]], **changes: object) -> None:
+    for method, values in effects.items():
+        for seed, effect in enumerate(values):
+            add(store, method=method, seed=seed, effect=effect, **changes)
+
+
+def test_over_seeds_the_paired_difference_tells(store: Store) -> None:
+    fill(
+        store,
+        {
+            "random": [0.5, -0.9, 0.1],  # its sign means nothing: sizes 0.5, 0.9, 0.1
+            "pca": [0.6, 1.0, 0.2],  # above it with every seed
+            "probe": [0.6, 0.8, 2.0],  # not with seed 1
+            "negative": [-0.6, -1.0, -0.2],  # the other way, but above it
+            "torn": [1.0, -1.0, 1.0],  # large, but not in one direction
+        },
+    )
+    assert weak(store) == {"probe", "torn"}
+
+
+def test_over_one_seed_intervals_must_not_overlap(store: Store) -> None:
+    fill(store, {"random": [-1.0], "pca": [1.6], "probe": [1.4], "negative": [-1.6]})  # all ± 0.25
+    assert weak(store) == {"probe"}
+
+
+def test_nothing_is_marked_where_the_control_was_not_run(store: Store) -> None:
+    fill(store, {"pca": [0.1], "probe": [0.2]})
+    fill(store, {"random": [5.0]}, model="tiny-llama")
+    assert weak(store) == set()
+    assert NOTE not in rows_of(store).notes
+
+
+def test_the_control_is_that_of_the_same_layers_and_budget(store: Store) -> None:
+    fill(store, {"random": [5.0], "pca": [1.0]}, layers=[1])
+    fill(store, {"random": [0.1], "pca": [1.0]}, layers=[3])
+    fill(store, {"pca": [1.0]}, layers=[3], window=50)
+    rows = rows_of(store).rows
+    found = [
+        (rows[place].first.dimensions[3], rows[place].first.names[2]) for place in not_above_control(rows)
+    ]
+    assert found == [("1", "pca")]
+
+
+def test_table_and_ranking_say_so(store: Store) -> None:
+    fill(store, {"random": [1.0, 1.0], "pca": [2.0, 2.0], "probe": [0.5, 0.5]})
+    sheet = rows_of(store)
+    texts = {cells["method"].text: cells["target_logit_alpha1"].text for cells in sheet.cells}
+    assert texts == {"random": "+1.00", "pca": "+2.00", "probe": "+0.50" + MARK}
+    assert NOTE in sheet.notes
+    (ranking,) = rankings(sheet, Responses(store))
+    assert [(entry.method, entry.remark) for entry in ranking.entries] == [
+        ("pca", ""),
+        ("random", ""),
+        ("probe", "not above random"),
+    ]
