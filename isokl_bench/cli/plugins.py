@@ -6,22 +6,16 @@ import dataclasses
 import inspect
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from itertools import zip_longest
-from shutil import get_terminal_size
-from textwrap import wrap
 from typing import Any
 
 import click
 
+from isokl_bench.cli.plugins_check import check
+from isokl_bench.cli.plugins_new import new
+from isokl_bench.cli.plugins_table import NAME, PALE, PLAIN, print_table
 from isokl_registry import Entry, IsoklError, Registry, load_registry, unknown
 
 FACTS = ("prompt_set", "path", "operation", "linears", "target", "unit", "version")
-Style = Mapping[str, Any]  # arguments of click.style
-NAME: Style = {"fg": "cyan"}
-PLAIN: Style = {}
-PALE: Style = {"dim": True}
-NARROW = 20  # characters that a folded column keeps on the narrowest terminal
 
 
 @click.group(invoke_without_command=True)
@@ -70,7 +64,7 @@ def print_listing(registry: Registry) -> None:
     for kind, of_kind in registry.entries.items():
         click.secho(f"{kind}s", bold=True)
         rows = [(e.name, _summary(e), str(e.source)) for e in of_kind.values()]
-        _print_table(rows, (NAME, PLAIN, PALE))
+        print_table(rows, (NAME, PLAIN, PALE))
         click.echo()
     for failure in registry.failures:
         click.secho(str(failure), fg="red")
@@ -84,17 +78,17 @@ def print_entry(entry: Entry) -> None:
     click.echo(click.style(f"{entry.kind} ", bold=True) + click.style(entry.name, bold=True, **NAME))
     about = [] if component is cls else [_summary(entry)]
     about += (inspect.getdoc(cls) or "").splitlines()
-    _print_table([(line,) for line in about], (PLAIN,), indent="")
+    print_table([(line,) for line in about], (PLAIN,), indent="")
     click.echo()
     if component is cls:
         parameters = [_parameter(field) for field in dataclasses.fields(component)]
         click.secho("parameters" if parameters else "no parameters", bold=True)
-        _print_table(parameters, (NAME, PLAIN, PLAIN))
+        print_table(parameters, (NAME, PLAIN, PLAIN))
         click.echo()
     facts = {name.replace("_", " "): _text(getattr(component, name, "")) for name in FACTS}
     facts["file"] = str(getattr(sys.modules.get(cls.__module__), "__file__", None) or "unknown")
     facts["from"] = f"{entry.source}, plugin {entry.source.plugin}"
-    _print_table([fact for fact in facts.items() if fact[1]], (PALE, PLAIN))
+    print_table([fact for fact in facts.items() if fact[1]], (PALE, PLAIN))
 
 
 def _parameter(field: dataclasses.Field[Any]) -> tuple[str, str, str]:
@@ -120,16 +114,5 @@ def _text(value: Any) -> str:
     return ", ".join(map(_text, value)) if isinstance(value, tuple) else str(value)
 
 
-def _print_table(rows: Sequence[Sequence[str]], styles: Sequence[Style], indent: str = "   ") -> None:
-    """Rows in columns. On a terminal the widest column is folded to fit; elsewhere nothing is."""
-    widths = [max(1, *map(len, column)) for column in zip(*rows, strict=True)]
-    if widths and sys.stdout.isatty():
-        excess = len(indent) + sum(widths) + 2 * (len(widths) - 1) - get_terminal_size().columns
-        widest = widths.index(max(widths))
-        widths[widest] -= max(0, min(excess, widths[widest] - NARROW))
-    for row in rows:
-        folded = [wrap(text, width) or [""] for text, width in zip(row, widths, strict=True)]
-        for line in zip_longest(*folded, fillvalue=""):
-            cells = zip(line, [*widths[:-1], 0], styles, strict=True)
-            texts = (click.style(text.ljust(width), **style) for text, width, style in cells)
-            click.echo(indent + "  ".join(texts))
+plugins.add_command(check)
+plugins.add_command(new)
