@@ -13,13 +13,10 @@ from torch import nn
 from torch.nn.functional import normalize
 from transformers.pytorch_utils import Conv1D
 
-from isokl_bench.engine.activations import record
-from isokl_bench.engine.rollout import rollout
 from isokl_bench.engine.steering import Steering
 from isokl_plugins.methods.singular import Basis, bias, weight
 from isokl_plugins.methods.super_sspace import pooled_gram
 from isokl_registry import Contrast, IsoklError, Site
-from tests import oracle
 from tests.architectures import CONFIGS, build
 
 D, WIDE = 12, 20
@@ -259,46 +256,9 @@ def test_r_is_1_or_more(registry):
             registry.create("method", f"{spec}[r=0]")
 
 
-PAIRS = [("Be merry. Hi", "Be grim. Hi"), ("Be merry. What now?", "Be grim. What now?"), ("Yes! I", "No. I")]
-TEXTS = ["Tell me of the sea.", "Hi"]
-LAYERS = (1, 2)  # of Qwen 3.5 one with linear and one with full attention
-
-
 @pytest.fixture(scope="module", params=list(CONFIGS))
 def lm(request):
     return build(request.param)
-
-
-def fitted(lm, method) -> Steering:
-    sites = lm.sites(LAYERS, method.linears)
-    positive, negative = (
-        record(lm, [lm.chat.ids(text) for text in half], sites) for half in zip(*PAIRS, strict=True)
-    )
-    return Steering(
-        method,
-        {
-            site: method.fit(Contrast(positive[site], negative[site], site, lm.module(site), 0))
-            for site in sites
-        },
-    )
-
-
-@pytest.mark.parametrize("spec", SPECS)
-def test_steered_text_is_the_oracles_on_every_architecture(lm, registry, spec):
-    """Two Linears in each of two blocks, or two blocks' outputs."""
-    method = registry.create("method", f"{spec}[r=8]")
-    steering = fitted(lm, method)
-    assert len(steering.state) == len(LAYERS) * max(1, len(method.linears))
-    prompts, strengths = [lm.chat.ids(text) for text in TEXTS], [0.0, 0.5, 4.0]
-    found = rollout(lm, prompts, steering, strengths, 8)
-    for d, dose in enumerate(strengths):
-        for p, prompt in enumerate(prompts):
-            want = oracle.trajectory(lm.model, lm.blocks, steering, dose, prompt, 8, lm.eos)
-            n = len(want["tokens"])
-            assert found.tokens[d, p, :n].tolist() == want["tokens"].tolist()
-            np.testing.assert_allclose(found.kl[d, p, :n], want["kl"], atol=1e-4)
-    assert np.nanmax(found.kl[0]) < 1e-6
-    assert np.nanmax(found.kl[2]) > 1e-4
 
 
 def test_every_matrix_of_a_block_reads_or_writes(lm):
