@@ -263,7 +263,7 @@ def lm(request):
 
 def test_every_matrix_of_a_block_reads_or_writes(lm):
     """The pooled basis of each architecture leaves out no Linear, and takes exactly two as writers."""
-    for layer in LAYERS:
+    for layer in (1, 2):  # of Qwen 3.5 one with linear and one with full attention
         width = lm.config.hidden_size
         want, linears = torch.zeros(width, width).double(), lm.blocks[layer].named_modules()
         matrices = {name: m for name, m in linears if isinstance(m, (nn.Linear, Conv1D))}
