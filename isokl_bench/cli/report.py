@@ -32,8 +32,8 @@ def report(ctx: click.Context, /, db: str, output: Path, **filters: tuple[str, .
     """Print Table 1 and write it and the figures as files.
 
     Written are table1 (md, csv, tex), figure1 (KL and answer mass along the text) and figure2 (effect against
-    measured KL; png, svg, html) and, where two or more methods can be compared, their ranking (md, csv).
-    Everything comes from the results database; no model is loaded.
+    measured KL; png, svg, html), where two or more methods can be compared, their ranking and, over two or more
+    pairs of model and behavior, their leaderboard (md, csv). Everything comes from the results database; no model is loaded.
     """
     if ctx.invoked_subcommand is not None:
         return

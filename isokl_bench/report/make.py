@@ -1,4 +1,4 @@
-"""The whole report: Table 1, the ranking and the figures, read from the store, printed and written."""
+"""The whole report: Table 1, the rankings, the leaderboard and the figures, read from the store, printed and written."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from isokl_bench.report.cells import Sheet
 from isokl_bench.report.curves import Curves, read_curves
+from isokl_bench.report.leaderboard import leaderboard_csv, leaderboard_markdown, leaderboards
+from isokl_bench.report.leaderboard_terminal import print_leaderboards
 from isokl_bench.report.lines import choose_lines
 from isokl_bench.report.ranking import rankings
 from isokl_bench.report.ranking_tables import print_rankings, ranking_csv, ranking_markdown
@@ -50,7 +52,7 @@ def make_report(
     responses, lines = Responses(store), choose_lines(sheet)
     return [
         *_write_table(sheet, folder),
-        *_write_rankings(sheet, responses, folder, console),
+        *_write_rankings(store, sheet, responses, folder, console),
         *_write_figures(
             read_curves(store, lines), dose_response(responses, lines), lines.left_out, folder, console
         ),
@@ -62,19 +64,25 @@ def _write_table(sheet: Sheet, folder: Path) -> list[Path]:
     return [write_file(folder / name, content) for name, content in files.items()]
 
 
-def _write_rankings(sheet: Sheet, responses: Responses, folder: Path, console: Console) -> list[Path]:
+def _write_rankings(
+    store: Store, sheet: Sheet, responses: Responses, folder: Path, console: Console
+) -> list[Path]:
     found = rankings(sheet, responses)
-    files = folder / "ranking.md", folder / "ranking.csv"
-    if not found:
-        for file in files:
-            remove_file(file)
-        return []
-    print_rankings(sheet, found, console)
-    console.print()
-    return [
-        write_file(file, content)
-        for file, content in zip(files, (ranking_markdown(sheet, found), ranking_csv(found)), strict=True)
-    ]
+    boards = leaderboards(store, sheet, found)
+    if found:
+        print_rankings(sheet, found, console)
+        console.print()
+    print_leaderboards(boards, console)
+    files = {
+        "ranking.md": ranking_markdown(sheet, found) if found else None,
+        "ranking.csv": ranking_csv(found) if found else None,
+        "leaderboard.md": leaderboard_markdown(boards) if boards else None,
+        "leaderboard.csv": leaderboard_csv(boards) if boards else None,
+    }
+    for name, content in files.items():
+        if content is None:
+            remove_file(folder / name)
+    return [write_file(folder / name, content) for name, content in files.items() if content is not None]
 
 
 def _write_figures(

@@ -42,7 +42,14 @@ def test_later_sources_replace_earlier_ones():
     assert len(grid) == 3 * 2
 
 
-@pytest.mark.parametrize("name", PRESETS)
+def test_the_leaderboard_has_every_method_and_behavior(registry):
+    grid = cells(read_preset("leaderboard"))
+    assert {c.method for c in grid} == set(registry.entries["method"])
+    assert {c.behavior for c in grid} == set(registry.entries["behavior"])
+    assert len(grid) == 17 * 4 * 3 * 3
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("paper")])
 def test_presets_are_the_grid_of_the_specification(name):
     grid = cells(read_preset(name))
     assert len(grid) == 3 * 3 * 3 * 2

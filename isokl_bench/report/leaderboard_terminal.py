@@ -1,0 +1,27 @@
+"""The leaderboard in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from isokl_bench.report.leaderboard import NOTE, TITLES, Board, cells, heading
+
+
+def print_leaderboards(boards: Sequence[Board], console: Console) -> None:
+    """A table for each, and what must be known to read it."""
+    for board in boards:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
+        for title in TITLES:
+            table.add_column(title, justify="left" if title == "method" else "right", overflow="fold")
+        for standing in board.standings:
+            table.add_row(*map(Text, cells(standing)))
+        console.print(Text(heading(board), style="bold cyan"))
+        console.print(table)
+        console.print()
+    if boards:
+        console.print(Text(NOTE, style="dim"))
+        console.print()

@@ -1,0 +1,104 @@
+"""The leaderboard of `isokl report`: methods over all pairs of model and behavior."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from isokl_bench.report.leaderboard import Board, leaderboard_csv, leaderboard_markdown, leaderboards
+from isokl_bench.report.leaderboard_terminal import print_leaderboards
+from isokl_bench.report.ranking import rankings
+from isokl_bench.report.responses import Responses
+from isokl_db import Store
+from tests.bench.report_store import add, rows_of
+
+EFFECTS = {  # by method, of the two seeds on each model
+    "pca": {"tiny-qwen": (2.0, 2.2), "tiny-llama": (-3.0, -3.2)},
+    "mean_diff": {"tiny-qwen": (1.0, 1.2), "tiny-llama": (1.4, 1.6)},
+    "random": {"tiny-qwen": (0.1, -0.1), "tiny-llama": (1.5, -1.5)},
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "own.db") as opened:
+        for method, models in EFFECTS.items():
+            for model, effects in models.items():
+                for seed, effect in enumerate(effects):
+                    add(opened, method=method, model=model, seed=seed, effect=effect)
+        yield opened
+
+
+def boards(store: Store) -> list[Board]:
+    sheet = rows_of(store)
+    return leaderboards(store, sheet, rankings(sheet, Responses(store)))
+
+
+def test_methods_stand_by_their_mean_effect_over_pairs(store: Store) -> None:
+    (board,) = boards(store)
+    assert (board.title, board.pairs) == ("", 2)
+    standings = {standing.method: standing for standing in board.standings}
+    assert list(standings) == ["mean_diff", "random", "pca"]
+    means = {method: standing.effect.mean for method, standing in standings.items() if standing.effect}
+    assert means == pytest.approx({"mean_diff": 1.3, "random": 0.0, "pca": -0.5})
+    mean_diff = standings["mean_diff"]
+    assert mean_diff.effect is not None
+    assert (mean_diff.effect.low, mean_diff.effect.high) == pytest.approx((1.1, 1.5))  # of two: their range
+    found = {
+        method: (standing.above, standing.turned, standing.first, standing.measured)
+        for method, standing in standings.items()
+    }
+    assert found == {
+        "mean_diff": (1, 0, 0, 2),  # on llama seed 0 is below the control's 1.5
+        "random": (None, 0, 0, 2),
+        "pca": (1, 1, 2, 2),  # on llama it moves most, but the other way
+    }
+    assert (mean_diff.reached, mean_diff.runs) == (4, 4)
+    assert mean_diff.nll_ratio == pytest.approx(1.5)
+    assert mean_diff.pmass_change == pytest.approx(-0.05)
+    assert mean_diff.seconds == pytest.approx(2.0)  # two phases of a second each
+
+
+def test_without_a_control_nothing_is_said_of_it(store: Store) -> None:
+    sheet = rows_of(store, method=["pca", "mean_diff"])
+    (board,) = leaderboards(store, sheet, rankings(sheet, Responses(store)))
+    assert [standing.above for standing in board.standings] == [None, None]
+
+
+def test_one_pair_makes_no_leaderboard(store: Store) -> None:
+    sheet = rows_of(store, model=["tiny-qwen"])
+    assert leaderboards(store, sheet, rankings(sheet, Responses(store))) == []
+
+
+def test_conditions_are_kept_apart(store: Store) -> None:
+    for model in ("tiny-qwen", "tiny-llama"):
+        for method in ("pca", "mean_diff"):
+            add(store, method=method, model=model, window=50)
+    assert [(board.title, board.pairs) for board in boards(store)] == [("window 20", 2), ("window 50", 2)]
+
+
+def test_a_method_that_reached_no_budget_is_listed_last(store: Store) -> None:
+    for model in ("tiny-qwen", "tiny-llama"):
+        add(store, method="angular", model=model, outcome="budget_not_reached")
+    last = boards(store)[0].standings[-1]
+    assert (last.method, last.effect, last.measured, last.reached, last.runs) == ("angular", None, 0, 0, 2)
+
+
+def test_it_is_written_as_markdown_csv_and_text(store: Store) -> None:
+    found = boards(store)
+    assert (
+        "| mean_diff | +1.30 [+1.10, +1.50] | 1/2 | 0/2 | 0/2 | 1.50 | −0.05 | 4/4 | 2.0 |"
+        in leaderboard_markdown(found)
+    )
+    rows = list(csv.DictReader(io.StringIO(leaderboard_csv(found))))
+    assert [row["method"] for row in rows] == ["mean_diff", "random", "pca"]
+    assert float(rows[0]["effect_low"]) == pytest.approx(1.1)
+    assert rows[1]["above_random"] == ""
+    out = io.StringIO()
+    print_leaderboards(found, Console(file=out, width=120))
+    assert "Leaderboard over 2 pairs of model and behavior" in out.getvalue()
