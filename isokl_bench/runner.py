@@ -116,15 +116,21 @@ class Runner:
         """What is to be measured, and the data of its calibration."""
         method = self.plan.method
         if isinstance(method, PromptMethod):
-            try:
-                prompted = Prompted(self.lm, method.system(self.plan.prompts, sign))
-            except ValueError as error:
-                raise IsoklError(
-                    f"{method.label()} has no prompt for {self.plan.behavior.name}: {error}"
-                ) from error
+            prompted = Prompted(self.lm, self._system(method, sign))
             return self._read_once(sign, prompted), prompted
         calibration = self._calibrated(sign)
         return calibration, Steered(self.lm, self.steering, calibration["coefficient"])
+
+    def _system(self, method: PromptMethod, sign: int) -> str:
+        try:
+            text = method.system(self.plan.prompts, sign)
+        except ValueError as error:
+            raise IsoklError(
+                f"{method.label()} has no prompt for {self.plan.behavior.name}: {error}"
+            ) from error
+        if not isinstance(text, str) or not text.strip():
+            raise IsoklError(f"{method.label()} gives {text!r} as a system message: it should give a text")
+        return text
 
     def _fitted(self) -> Steering:
         assert isinstance(self.plan.method, Method)

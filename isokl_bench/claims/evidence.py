@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from isokl_bench.report.cells import short
+from isokl_bench.report.control import CONTROL
 from isokl_bench.report.runs import DIMENSIONS, NAMES, NOTHING, Run, differing, finished_runs
 from isokl_bench.report.table import Row, table_rows
 from isokl_db import INTERRUPTED
@@ -45,6 +46,11 @@ class Subject:
     has_dose: bool = True
 
     @property
+    def is_judged(self) -> bool:
+        """The claims are about methods with a dose, and not about the control."""
+        return self.has_dose and self.key["method"] != CONTROL
+
+    @property
     def ended(self) -> bool:
         """Whether there is something to judge."""
         return self.run is not None or self.error is not None
@@ -64,7 +70,7 @@ class Evidence:
         return [
             subject
             for subject in self.selected
-            if subject.has_dose and subject.ended and subject.budget == BUDGET
+            if subject.is_judged and subject.ended and subject.budget == BUDGET
         ]
 
     @cached_property
@@ -75,12 +81,13 @@ class Evidence:
     @property
     def left_out(self) -> dict[str, int]:
         """How many of the protocol are not judged, and why."""
-        prompted = [subject for subject in self.selected if not subject.has_dose]
-        ours = [
-            subject for subject in self.selected if subject.has_dose and subject.protocol == self.protocol
-        ]
+        of_protocol = [subject for subject in self.selected if subject.protocol == self.protocol]
+        ours = [subject for subject in of_protocol if subject.is_judged]
         return {
-            "steered by a prompt": sum(subject.protocol == self.protocol for subject in prompted),
+            "steered by a prompt": sum(not subject.has_dose for subject in of_protocol),
+            f"steered by {CONTROL}, the control": sum(
+                subject.has_dose and not subject.is_judged for subject in of_protocol
+            ),
             "of another budget": sum(subject.ended and subject.budget != BUDGET for subject in ours),
             "not finished": sum(not subject.ended for subject in ours),
         }

@@ -30,7 +30,7 @@ TAKEN_BY_TEMPLATES = {
     "Metric",
     "Session",
 }
-TAKEN_BY_TEMPLATES |= {"Array", "Stat", "State", "Tensor", "TokenValues"}
+TAKEN_BY_TEMPLATES |= {"Array", "SimpleNamespace", "Site", "Stat", "State", "Tensor", "TokenValues"}
 
 
 def _kind(ctx: click.Context, param: click.Parameter, value: str) -> str:

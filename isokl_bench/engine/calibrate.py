@@ -108,6 +108,11 @@ class Calibrator:
 
     def _range(self) -> tuple[float, float]:
         low, high = self.steering.method.dose_range
+        if not 0 <= low < high:
+            name = self.steering.method.label()
+            raise IsoklError(
+                f"{name} has the dose range ({low:g}, {high:g}): it should be ascending, from 0 or more"
+            )
         return max(low, SMALLEST), min(high, LARGEST)
 
     def _first(self, sign: int, low: float, high: float) -> list[float]:

@@ -1,4 +1,4 @@
-"""Which effects the control has too: a random direction at the same budget."""
+"""Which effects the control has too: a random direction at the budget."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def not_above_control(rows: Sequence[Row]) -> set[int]:
     found, places, samples = set(), [], []
     for place, row in enumerate(rows):
         layers = row.first.dimensions[_LAYERS]
-        control = controls.get((*condition(row), layers)) or controls.get(condition(row))
+        control = controls.get((*condition(row), layers) if row.first.has_dose else condition(row))
         if control is None or row.first.names[2] == CONTROL or EFFECT not in row.estimates:
             continue
         differences = _by_seed(row, control)

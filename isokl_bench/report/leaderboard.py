@@ -15,6 +15,7 @@ from isokl_bench.report.cells import Sheet, number
 from isokl_bench.report.control import CONDITIONS, CONTROL
 from isokl_bench.report.lines import describe
 from isokl_bench.report.ranking import Entry, Ranking
+from isokl_bench.report.ranking_ties import told_apart
 from isokl_bench.report.runs import NOTHING
 from isokl_bench.report.table import Estimate
 from isokl_bench.report.table_files import markdown_text
@@ -31,7 +32,8 @@ NOTE = (
     "model and behavior that were measured, with its 95 % bootstrap interval over them. "
     f"above {CONTROL}: pairs in which it is in that direction and told to be larger than the control's; reversed: pairs in "
     "which its interval is on the other side; first: pairs in which no method is told to be larger. NLL ratio, pmass "
-    "change: means over pairs. reached: runs with a coefficient, of all. seconds: of a run, median."
+    "change: means over pairs. reached: runs with a coefficient, of all; no dose: a prompt, whose KL is not the budget but "
+    "what it is (Table 1 has it). seconds: of a run, median."
 )
 
 
@@ -39,17 +41,19 @@ NOTE = (
 class Standing:
     """A method over all pairs of model and behavior that it was run on.
 
-    effect: in logits. above, turned, first: numbers of pairs, of `measured`. above is None without a control."""
+    effect: in logits. turned, first: numbers of pairs, of `measured`. above: of `controlled`, those of them in which the
+    control has an effect. reached: runs with a coefficient, None for a prompt, which needs none."""
 
     method: str
     effect: Estimate | None
     measured: int
-    above: int | None
+    above: int
+    controlled: int
     turned: int
     first: int
     nll_ratio: float | None
     pmass_change: float | None
-    reached: int
+    reached: int | None
     runs: int
     seconds: float | None
 
@@ -94,24 +98,33 @@ def _standing(
     measured = [(ranking, entry) for ranking, entry in entries if entry.effect]
     effects = [_asked(entry) for _, entry in measured]
     interval = bootstrap_means(np.array([effects]))[0] if effects else None
-    controlled = [e for r, e in measured if any(other.method == CONTROL for other in r.entries)]
+    controlled = [entry for ranking, entry in measured if any(map(_is_control, ranking.entries))]
     runs = [run for _, entry in entries for run in entry.row.runs]
     times = [t for run in runs if run.reached and (t := seconds.get(run.attempt)) is not None]
     return Standing(
         method=method,
         effect=Estimate(*_bounds(interval), len(effects)) if interval else None,
         measured=len(measured),
-        above=sum(not sheet.is_weak(e.row) and _asked(e) > 0 for e in controlled)
-        if controlled and method != CONTROL
-        else None,
+        above=sum(not sheet.is_weak(entry.row) and _asked(entry) > 0 for entry in controlled),
+        controlled=0 if any(_is_control(entry) for _, entry in entries) else len(controlled),
         turned=sum("reversed" in entry.remark for _, entry in measured),
-        first=sum(entry.ranks is not None and entry.ranks[0] == 1 for _, entry in measured),
+        first=sum(_is_first(ranking, entry) for ranking, entry in measured),
         nll_ratio=_mean(measured, "nll_ratio_alpha1"),
         pmass_change=_mean(measured, "pmass_change_alpha1"),
-        reached=sum(run.reached for run in runs),
+        reached=sum(run.reached for run in runs) if runs[0].has_dose else None,
         runs=len(runs),
         seconds=median(times) if times else None,
     )
+
+
+def _is_control(entry: Entry) -> bool:
+    return entry.row.first.names[2] == CONTROL and entry.effect is not None
+
+
+def _is_first(ranking: Ranking, entry: Entry) -> bool:
+    """Whether no entry above it is told to be larger."""
+    above = [other for other in ranking.entries[: ranking.entries.index(entry)] if other.effect]
+    return not any(told_apart([(other.row, entry.row) for other in above]))
 
 
 def _bounds(interval: object) -> tuple[float, float | None, float | None]:
@@ -147,6 +160,7 @@ def leaderboard_csv(boards: Sequence[Board]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     names = (
         "above_random",
+        "controlled",
         "reversed",
         "first",
         "nll_ratio",
@@ -163,7 +177,8 @@ def leaderboard_csv(boards: Sequence[Board]) -> str:
             effect = s.effect[:3] if s.effect else (None, None, None)
             counts = (
                 s.measured,
-                s.above,
+                s.above if s.controlled else None,
+                s.controlled,
                 s.turned,
                 s.first,
                 s.nll_ratio,
@@ -192,11 +207,11 @@ def cells(standing: Standing) -> list[str]:
     return [
         s.method,
         effect,
-        NOTHING if s.above is None else f"{s.above}/{s.measured}",
+        f"{s.above}/{s.controlled}" if s.controlled else NOTHING,
         f"{s.turned}/{s.measured}" if s.measured else NOTHING,
         f"{s.first}/{s.measured}" if s.measured else NOTHING,
         NOTHING if s.nll_ratio is None else number(s.nll_ratio, 2),
         NOTHING if s.pmass_change is None else number(s.pmass_change, 2, signed=True),
-        f"{s.reached}/{s.runs}",
+        "no dose" if s.reached is None else f"{s.reached}/{s.runs}",
         NOTHING if s.seconds is None else number(s.seconds, 1),
     ]

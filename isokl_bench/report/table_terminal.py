@@ -44,13 +44,14 @@ def _block(lines: Iterable[Sequence[Text]]) -> Table:
 
 def _line(sheet: Sheet, row: Row, cells: Mapping[str, Cell]) -> list[Text]:
     measured = ("target_logit", "nll_ratio", "pmass_change")
+    alphas = ALPHAS if row.first.has_dose else ALPHAS[:1]
     return [
         Text("\n".join([cells["method"].text, *_dimensions(sheet, row)])),
         _over(cells["coefficient"]),
         Text(cells["outcome"].text, style="" if row.reached else "red"),
         *(_over(cells[key]) for key in ("calibration", "holdout", "holdout_sampled")),
-        Text("\n".join(f"{alpha:g}" for alpha in ALPHAS)),
-        *(Text("\n").join(_beside(cells[f"{key}_alpha{alpha:g}"]) for alpha in ALPHAS) for key in measured),
+        Text("\n".join(f"{alpha:g}" for alpha in alphas)),
+        *(Text("\n").join(_beside(cells[f"{key}_alpha{alpha:g}"]) for alpha in alphas) for key in measured),
         Text(cells["n"].text),
         Text(cells["seeds"].text),
     ]

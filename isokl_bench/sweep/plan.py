@@ -11,7 +11,7 @@ from isokl_bench.api import missing_phases
 from isokl_bench.config import Resolved, RunConfig, resolve
 from isokl_bench.sweep.grid import AXES
 from isokl_db import INTERRUPTED, Store, config_hash
-from isokl_registry import IsoklError, Registry
+from isokl_registry import IsoklError, PromptMethod, Registry
 
 STORED, MISSING, FAILED = "stored", "missing", "failed"
 
@@ -42,6 +42,8 @@ def plan_cells(configs: Sequence[RunConfig], store: Store | None, registry: Regi
         plan = resolve(config, registry)
         hash = config_hash(plan.identity)
         if same := next((cell for cell in cells if cell.hash == hash), None):
+            if isinstance(plan.method, PromptMethod):  # which has no layers: one cell for all of them
+                continue
             raise IsoklError(
                 f"cells {same.label!r} and {label!r} are the same run, written differently: keep one"
             )

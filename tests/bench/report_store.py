@@ -68,7 +68,7 @@ def add(
     """A run with everything that Table 1 shows; the numbers follow from `effect` and `coefficient`."""
     attempt = begin(store, **changes)
     attempt.commit_phase("calibrate +1", 1.0, calibrations=[calibration(outcome, coefficient)])
-    if outcome in ("converged", "jump"):
+    if outcome in ("converged", "jump", "no_dose"):
         rows = [
             summary("validation", "holdout", 1.0, (1.1, 0.9, 1.3)),
             summary("validation", "holdout_sampled", 1.0, (1.25, 1.0, 1.5)),

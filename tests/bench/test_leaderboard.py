@@ -50,13 +50,13 @@ def test_methods_stand_by_their_mean_effect_over_pairs(store: Store) -> None:
     assert mean_diff.effect is not None
     assert (mean_diff.effect.low, mean_diff.effect.high) == pytest.approx((1.1, 1.5))  # of two: their range
     found = {
-        method: (standing.above, standing.turned, standing.first, standing.measured)
+        method: (standing.above, standing.controlled, standing.turned, standing.first)
         for method, standing in standings.items()
     }
     assert found == {
-        "mean_diff": (1, 0, 0, 2),  # on llama seed 0 is below the control's 1.5
-        "random": (None, 0, 0, 2),
-        "pca": (1, 1, 2, 2),  # on llama it moves most, but the other way
+        "mean_diff": (1, 2, 0, 0),  # on llama seed 0 is below the control's 1.5
+        "random": (0, 0, 0, 0),
+        "pca": (1, 2, 1, 2),  # on llama it moves most, but the other way
     }
     assert (mean_diff.reached, mean_diff.runs) == (4, 4)
     assert mean_diff.nll_ratio == pytest.approx(1.5)
@@ -67,7 +67,49 @@ def test_methods_stand_by_their_mean_effect_over_pairs(store: Store) -> None:
 def test_without_a_control_nothing_is_said_of_it(store: Store) -> None:
     sheet = rows_of(store, method=["pca", "mean_diff"])
     (board,) = leaderboards(store, sheet, rankings(sheet, Responses(store)))
-    assert [standing.above for standing in board.standings] == [None, None]
+    assert [standing.controlled for standing in board.standings] == [0, 0]
+
+
+def test_only_pairs_in_which_the_control_has_an_effect_are_counted(store: Store) -> None:
+    for method, outcome in (
+        ("random", "budget_not_reached"),
+        ("pca", "converged"),
+        ("mean_diff", "converged"),
+    ):
+        add(store, method=method, model="tiny-gemma", outcome=outcome)
+    (board,) = boards(store)
+    counts = {s.method: (s.above, s.controlled, s.measured) for s in board.standings}
+    assert counts["pca"] == (1, 2, 3)
+
+
+def test_the_control_is_known_whatever_else_varies(store: Store) -> None:
+    for method, effect in (("pca", 4.0), ("random", 1.0)):
+        for model in ("tiny-qwen", "tiny-llama"):
+            for seed in (0, 1):
+                add(store, method=method, model=model, seed=seed, layers=[1], effect=effect)
+    (board,) = boards(store)
+    counts = {s.method: (s.above, s.controlled) for s in board.standings}
+    assert counts["pca (layers 1)"] == (2, 2)
+    assert counts["random (layers 1)"][1] == 0
+
+
+def test_first_is_told_from_everything_that_is_larger(tmp_path: Path) -> None:
+    """Neighbours that are not told apart form a chain; its end is still told from its beginning."""
+    with Store(tmp_path / "chain.db") as store:
+        for model in ("tiny-qwen", "tiny-llama"):
+            for method, effect in (("a", 1.0), ("b", 0.8), ("c", 0.4), ("d", 0.0)):  # ± 0.25
+                add(store, method=method, model=model, effect=effect)
+        (board,) = boards(store)
+    assert {s.method: s.first for s in board.standings} == {"a": 2, "b": 2, "c": 0, "d": 0}
+
+
+def test_a_prompt_is_said_to_have_no_dose(store: Store) -> None:
+    for model in ("tiny-qwen", "tiny-llama"):
+        add(store, method="prompt", model=model, outcome="no_dose", effect=5.0, layers=[])
+    (board,) = boards(store)
+    prompt = next(s for s in board.standings if s.method == "prompt")
+    assert prompt.reached is None
+    assert "| no dose |" in leaderboard_markdown([board])
 
 
 def test_one_pair_makes_no_leaderboard(store: Store) -> None:

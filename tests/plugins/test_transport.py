@@ -172,7 +172,7 @@ def test_chars_weights_are_the_normalised_rbf_kernel():
     state = Chars().fit(clustered())
     y = 10 * normal(6, 3)
     distance = torch.cdist(y.double(), (state["centers"] + state["mean"]).double())
-    kernel = (-(distance**2) / (2 * state["width"].double() ** 2)).exp()
+    kernel = state["share"].double().exp() * (-(distance**2) / (2 * state["width"].double() ** 2)).exp()
     expected = y + 0.3 * (kernel / kernel.sum(1, keepdim=True)).float() @ state["displacement"]
     torch.testing.assert_close(steer(Chars(), y, 0.3, state), expected, atol=1e-5, rtol=0)
 

@@ -21,6 +21,7 @@ from isokl_registry import (
     Metric,
     ModelPlugin,
     Prompt,
+    PromptMethod,
     PromptSet,
     Registry,
     Source,
@@ -116,6 +117,64 @@ class Double(Good):
 
     def edit(self, output, dose, input, state):
         return output.double() + dose * state["v"]
+
+
+@dataclass(frozen=True)
+class OneSided(Good):
+    """Takes the size of the dose."""
+
+    def edit(self, output, dose, input, state):
+        return output + dose.abs() * state["v"]
+
+
+@dataclass(frozen=True)
+class Backwards(Good):
+    """Has its range the wrong way round."""
+
+    dose_range: ClassVar[tuple[float, float]] = (5.0, 1.0)
+
+
+OUTSIDE = {}
+
+
+@dataclass(frozen=True)
+class Remembers(Good):
+    """Keeps a number of the last fit where no steering is stored."""
+
+    def fit(self, contrast):
+        OUTSIDE["size"] = 1 + contrast.positive.abs().mean().item()
+        return super().fit(contrast)
+
+    def edit(self, output, dose, input, state):
+        return output + dose * OUTSIDE["size"] * state["v"]
+
+
+@dataclass(frozen=True)
+class Wide(Good):
+    """Edits Linears that are wider than the stream."""
+
+    linears: ClassVar[tuple[str, ...]] = ("mlp.up_proj", "self_attn.k_proj")
+    linear: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Mute(PromptMethod):
+    """Says what it is told to say."""
+
+    name: ClassVar[str] = "mute"
+    positive: str = "Be glad."
+    negative: str = "Be gloomy."
+
+    def system(self, prompts, sign):
+        return self.positive if sign > 0 else self.negative
+
+
+@dataclass(frozen=True)
+class Silent(Mute):
+    """Says nothing."""
+
+    def system(self, prompts, sign):
+        return None
 
 
 KEPT = torch.ones(32)
@@ -499,7 +558,9 @@ BROKEN = [
     ("method", "identity", Floor()),
     ("method", "per_row", OneDose()),
     ("method", "per_token", Mixes()),
+    ("method", "dose_range", Backwards()),
     ("method", "effect", Idle()),
+    ("method", "effect", OneSided()),
     ("method", "monotone", ComesBack()),
     ("method", "finite", Overflows()),
     ("method", "dtype", Double()),
@@ -508,6 +569,7 @@ BROKEN = [
     ("method", "linear", SaysLinear()),
     ("method", "deterministic", Chance()),
     ("method", "data", DoubleState()),
+    ("method", "data", Remembers()),
     ("method", "pure", InPlace()),
     ("method", "clean", Hooked()),
     ("method", "clean", Frozen()),
@@ -516,6 +578,9 @@ BROKEN = [
     ("method", "clean", LeavesAfterAnError()),
     ("method", "degenerate", Unguarded()),
     ("method", "degenerate", Raises()),
+    ("method", "system", Mute(positive="")),
+    ("method", "system", Mute(positive="Be gloomy.")),
+    ("method", "system", Silent()),
     ("stat", "target", NoTarget()),
     ("stat", "sets", Pools()),
     ("stat", "ended", CountsTheEnd()),
@@ -554,6 +619,11 @@ def failed(kind, plugin):
         for verdict in (law.judge(plugin) for law in LAWS[kind])
         if verdict.outcome == "failed"
     }
+
+
+def test_a_good_prompt_and_a_good_edit_of_wide_linears_pass():
+    assert failed("method", Mute()) == {}
+    assert failed("method", Wide()) == {}
 
 
 @pytest.mark.parametrize("kind", GOOD)

@@ -22,8 +22,9 @@ class Chars(Method):
 
     Source: CHaRS, arXiv:2603.02237. A concept seldom has one direction for all contexts, so N and P are clustered
     (k-means, centroids a_i and b_j), the clusters coupled by entropic optimal transport with their shares as masses
-    (plan π), and each a_i is displaced to the mean of what it is coupled to. w(y) = softmax_i(−‖y − a_i‖² / 2σ²), σ the
-    median distance of N's rows from the centroids: between clusters y gets a mixture, far out its nearest's.
+    (plan π), and each a_i is displaced to the mean of what it is coupled to. w_i(y) ∝ π_i·exp(−‖y − a_i‖² / 2σ²), π_i the
+    share of cluster i: between clusters y gets a mixture, far out its nearest's. σ is one number, the median distance of
+    N's rows from the centroids, where the published form takes a median for each token.
 
     The dose c is a share of the way: at 1 the centroids of N reach their partners, were each alone. A negative dose
     goes the other way, and k = 1 is mean_diff[normalize=false]. The cost is ‖b_j − a_i‖² over its mean, both sets
@@ -39,8 +40,8 @@ class Chars(Method):
             raise ValueError(f"k is {self.k}: give at least 1 cluster")
 
     def fit(self, contrast: Contrast) -> State:
-        """mean: [d], of N. centers: [k, d], a_i less that mean. displacement: [k, d]. width: [], σ. Fewer distinct rows
-        than k make as many clusters."""
+        """mean: [d], of N. centers: [k, d], a_i less that mean. displacement: [k, d]. width: [], σ. share: [k], log π_i.
+        Fewer distinct rows than k make as many clusters."""
         import numpy as np
         import torch
 
@@ -56,6 +57,7 @@ class Chars(Method):
         width = np.sqrt(np.median(_squared_distances(negative, a))) or 1.0
         mean = source @ a
         state = {"centers": a - mean, "mean": mean, "displacement": displacement, "width": np.asarray(width)}
+        state["share"] = np.log(source)
         return {key: torch.from_numpy(value).float() for key, value in state.items()}
 
     def _clusters(
@@ -73,7 +75,7 @@ class Chars(Method):
         centers = state["centers"]
         # −‖y − a‖²/2 less what all clusters share, seen from their mean, where float32 resolves most
         near = (output - state["mean"]) @ centers.T - centers.square().sum(-1) / 2
-        weights = (near / state["width"] ** 2).softmax(-1)
+        weights = (near / state["width"] ** 2 + state["share"]).softmax(-1)
         return output + dose * (weights @ state["displacement"])
 
 

@@ -8,6 +8,7 @@ import isokl_registry.conformance.edit as edit
 import isokl_registry.conformance.fit as fit
 import isokl_registry.conformance.metric as metric
 import isokl_registry.conformance.model as model
+import isokl_registry.conformance.prompt as prompt
 import isokl_registry.conformance.stat as stat
 from isokl_registry.conformance.law import Check, Law
 
@@ -17,6 +18,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         edit.identity,
         edit.per_row,
         edit.per_token,
+        edit.dose_range,
         edit.effect,
         edit.monotone,
         edit.finite,
@@ -28,6 +30,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         fit.pure,
         fit.clean,
         fit.degenerate,
+        prompt.system,
     ),
     "model": (model.described, model.identity, model.stable, model.light, model.loads),
     "stat": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from isokl_registry.conformance.case import ROWS, TOKENS, WIDTH, cases
+from isokl_registry.conformance.case import ROWS, TOKENS, cases
 from isokl_registry.conformance.law import Broken, require, skip
 from isokl_registry.method import Method
 
@@ -59,13 +59,22 @@ def per_token(method: Method) -> None:
             )
 
 
+def dose_range(method: Method) -> None:
+    """dose_range is the least and the largest size of a dose: 0 or more, and ascending."""
+    cases(method)
+    low, high = method.dose_range
+    require(0 <= low < high, f"dose_range is ({low:g}, {high:g}): give (least, largest), as (0.0, math.inf)")
+
+
 def effect(method: Method) -> None:
-    """A dose changes the output, in both directions."""
+    """A dose changes the output, in both directions, and not in the same way."""
     import torch
 
     for case in cases(method):
-        for dose in (case.dose, -case.dose):
-            require(not torch.equal(case.steer(dose), case.output), f"{case}, dose {dose:g} changes nothing")
+        steered = {dose: case.steer(dose) for dose in (case.dose, -case.dose)}
+        for dose, output in steered.items():
+            require(not torch.equal(output, case.output), f"{case}, dose {dose:g} changes nothing")
+        require(not torch.equal(*steered.values()), f"{case}, the sign of the dose makes no difference")
 
 
 def finite(method: Method) -> None:
@@ -142,7 +151,8 @@ def linear(method: Method) -> None:
         skip("the method does not promise it")
     for case in every:
         shapes = {key: list(value.shape) for key, value in case.state.items()}
-        require(shapes == {"v": [WIDTH]}, f"{case}, the state is {shapes}, not {{'v': [{WIDTH}]}}")
+        width = case.output.shape[-1]
+        require(shapes == {"v": [width]}, f"{case}, the state is {shapes}, not {{'v': [{width}]}}")
         doses = [share * case.scale for share in SHARES]
         added = case.output + torch.tensor(doses).view(-1, 1, 1) * case.state["v"]
         _same(case.steer(doses), added, f"{case}, the edit is not output + dose * v")
@@ -157,6 +167,7 @@ def _readout_kl(steered: Tensor, base: Tensor) -> float:
     """Mean KL(steered ‖ base) of softmax(W y) over all tokens, in float64: a head without a model."""
     import torch
 
-    head: Any = torch.randn(WIDTH, 64, generator=torch.Generator().manual_seed(2)).double() / WIDTH**0.5
+    width = base.shape[-1]
+    head: Any = torch.randn(width, 64, generator=torch.Generator().manual_seed(2)).double() / width**0.5
     p, q = ((output.double() @ head).log_softmax(-1) for output in (steered, base))
     return float((p.exp() * (p - q)).sum(-1).mean())

@@ -59,9 +59,20 @@ def data(method: Method) -> None:
         )
         require(same, f"{case}, the state is another one when it is read back")
         dose = case.dose
+        steered = case.steer(dose)
         require(
-            torch.equal(case.steer(dose, state=back), case.steer(dose)),
-            f"{case}, a stored steering steers otherwise",
+            torch.equal(case.steer(dose, state=back), steered), f"{case}, a stored steering steers otherwise"
+        )
+        other = replace(
+            case.contrast,
+            positive=case.contrast.negative * 3 + 1,
+            negative=case.contrast.positive,
+            site=replace(case.contrast.site, layer=case.contrast.site.layer + 1),
+        )
+        method.fit(other)
+        require(
+            torch.equal(case.steer(dose), steered),
+            f"{case}, a fit elsewhere changes what this steering does: keep all that edit needs in the state",
         )
 
 
