@@ -117,6 +117,7 @@ class Runner:
         method = self.plan.method
         if isinstance(method, PromptMethod):
             prompted = Prompted(self.lm, self._system(method, sign))
+            self.say("note", "a prompt has no dose: it is measured at alpha 1, beside the model without it")
             return self._read_once(sign, prompted), prompted
         calibration = self._calibrated(sign)
         return calibration, Steered(self.lm, self.steering, calibration["coefficient"])
