@@ -87,8 +87,9 @@ def _ranking(sheet: Sheet, rows: Sequence[Row]) -> Ranking:
     title = " · ".join(first.names[:2]) + (f" ({words})" if words else "")
     entries = [Entry(label(sheet, row.first, CONDITIONS), row) for row in rows]
     for entry in entries:
-        weak = [f"not above {CONTROL}"] if sheet.is_weak(entry.row) else []
-        entry.remark = ", ".join([*filter(None, [_remark(entry)]), *weak])
+        no_dose = "" if entry.row.first.has_dose else "no dose"
+        weak = f"not above {CONTROL}" if sheet.is_weak(entry.row) else ""
+        entry.remark = ", ".join(filter(None, (_remark(entry), no_dose, weak)))
     entries.sort(key=lambda entry: -abs(entry.effect.mean) if entry.effect else np.inf)
     return Ranking(title, entries)
 
@@ -103,9 +104,7 @@ def _remark(entry: Entry) -> str:
         return "no interval"
     if not effect.excludes_zero:
         return "no effect"
-    if effect.mean * entry.row.first.sign < 0:
-        return "reversed"
-    return "" if entry.row.first.has_dose else "no dose"
+    return "reversed" if effect.mean * entry.row.first.sign < 0 else ""
 
 
 def _find_ranks(found: Sequence[Ranking]) -> None:
