@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -199,7 +200,12 @@ def test_full_disk_then_room_again(tmp_path):
 
 
 def test_ctrl_c_says_how_to_go_on_and_goes_on(tmp_path):
-    child = subprocess.Popen([ISOKL, *RUN, *SMALL], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    listen = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # what a shell starts with & is deaf to Ctrl-C
+    child = subprocess.Popen(
+        [ISOKL, *RUN, *SMALL], cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listen
+    )
     for line in child.stderr:
         if line.startswith("validating"):
             child.send_signal(signal.SIGINT)

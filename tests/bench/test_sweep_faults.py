@@ -95,8 +95,10 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks f
 def start(*args, cwd, limit=None, path=None):
     """`isokl sweep` in a session of its own, as a shell would start it."""
 
-    def full_disk():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    def prepare():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what a shell starts with & is deaf to Ctrl-C
+        if limit:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     if path is not None:
@@ -109,7 +111,7 @@ def start(*args, cwd, limit=None, path=None):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=full_disk if limit else None,
+        preexec_fn=prepare,
     )
 
 
