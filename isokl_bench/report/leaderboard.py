@@ -17,9 +17,9 @@ from isokl_bench.report.lines import describe
 from isokl_bench.report.ranking import Entry, Ranking
 from isokl_bench.report.ranking_ties import told_apart
 from isokl_bench.report.runs import NOTHING
+from isokl_bench.report.seeds import seed_intervals
 from isokl_bench.report.table import Estimate
 from isokl_bench.report.table_files import markdown_text
-from isokl_bench.statistics import bootstrap_means
 
 if TYPE_CHECKING:
     from isokl_db import Store
@@ -31,8 +31,8 @@ NOTE = (
     "effect: change of the target answer's logit in the direction that was asked for, at alpha 1, mean over the pairs of "
     "model and behavior that were measured, with its 95 % bootstrap interval over them. "
     f"above {CONTROL}: pairs in which it is in that direction and told to be larger than the control's; reversed: pairs in "
-    "which its interval is on the other side; first: pairs in which no method is told to be larger. NLL ratio, pmass "
-    "change: means over pairs. reached: runs with a coefficient, of all; no dose: a prompt, whose KL is not the budget but "
+    "which its interval is on the other side; first: pairs in which it is the largest, or not told to be smaller. NLL "
+    "ratio, pmass change: means over pairs. reached: runs with a coefficient, of all; no dose: a prompt, whose KL is not the budget but "
     "what it is (Table 1 has it). seconds: of a run, median."
 )
 
@@ -84,31 +84,42 @@ def leaderboards(store: Store, sheet: Sheet, found: Sequence[Ranking]) -> list[B
 
 
 def _standings(sheet: Sheet, same: Sequence[Ranking], seconds: dict[int, float | None]) -> list[Standing]:
-    methods: dict[str, list[tuple[Ranking, Entry]]] = {}
+    methods: dict[str, list[Entry]] = {}
     for ranking in same:
         for entry in ranking.entries:
-            methods.setdefault(entry.method, []).append((ranking, entry))
-    found = [_standing(sheet, method, entries, seconds) for method, entries in methods.items()]
+            methods.setdefault(entry.method, []).append(entry)
+    marks = _Marks(
+        first={id(entry) for ranking in same for entry in _firsts(ranking)},
+        controlled={id(e) for r in same if any(map(_is_control, r.entries)) for e in r.entries},
+        seconds=seconds,
+    )
+    found = [_standing(sheet, method, entries, marks) for method, entries in methods.items()]
+    _find_intervals(found, list(methods.values()))
     return sorted(found, key=lambda s: -s.effect.mean if s.effect else np.inf)
 
 
-def _standing(
-    sheet: Sheet, method: str, entries: Sequence[tuple[Ranking, Entry]], seconds: dict[int, float | None]
-) -> Standing:
-    measured = [(ranking, entry) for ranking, entry in entries if entry.effect]
-    effects = [_asked(entry) for _, entry in measured]
-    interval = bootstrap_means(np.array([effects]))[0] if effects else None
-    controlled = [entry for ranking, entry in measured if any(map(_is_control, ranking.entries))]
-    runs = [run for _, entry in entries for run in entry.row.runs]
-    times = [t for run in runs if run.reached and (t := seconds.get(run.attempt)) is not None]
+@dataclass(frozen=True)
+class _Marks:
+    """Ids of the entries that are first, and of those beside a control; seconds of attempts."""
+
+    first: set[int]
+    controlled: set[int]
+    seconds: dict[int, float | None]
+
+
+def _standing(sheet: Sheet, method: str, entries: Sequence[Entry], marks: _Marks) -> Standing:
+    measured = [entry for entry in entries if entry.effect]
+    controlled = [entry for entry in measured if id(entry) in marks.controlled and not _is_control(entry)]
+    runs = [run for entry in entries for run in entry.row.runs]
+    times = [t for run in runs if run.reached and (t := marks.seconds.get(run.attempt)) is not None]
     return Standing(
         method=method,
-        effect=Estimate(*_bounds(interval), len(effects)) if interval else None,
+        effect=Estimate(fmean(map(_asked, measured)), None, None, len(measured)) if measured else None,
         measured=len(measured),
         above=sum(not sheet.is_weak(entry.row) and _asked(entry) > 0 for entry in controlled),
-        controlled=0 if any(_is_control(entry) for _, entry in entries) else len(controlled),
-        turned=sum("reversed" in entry.remark for _, entry in measured),
-        first=sum(_is_first(ranking, entry) for ranking, entry in measured),
+        controlled=len(controlled),
+        turned=sum("reversed" in entry.remark for entry in measured),
+        first=sum(id(entry) in marks.first for entry in measured),
         nll_ratio=_mean(measured, "nll_ratio_alpha1"),
         pmass_change=_mean(measured, "pmass_change_alpha1"),
         reached=sum(run.reached for run in runs) if runs[0].has_dose else None,
@@ -117,19 +128,24 @@ def _standing(
     )
 
 
+def _find_intervals(found: Sequence[Standing], entries: Sequence[Sequence[Entry]]) -> None:
+    """Of the mean effect over pairs, where there are two or more of them."""
+    effects = [[_asked(entry) for entry in of_method if entry.effect] for of_method in entries]
+    several = [(standing, sample) for standing, sample in zip(found, effects, strict=True) if len(sample) > 1]
+    intervals = seed_intervals([sample for _, sample in several])
+    for (standing, sample), interval in zip(several, intervals, strict=True):
+        standing.effect = Estimate(*interval, len(sample))
+
+
+def _firsts(ranking: Ranking) -> list[Entry]:
+    """The entry with the largest effect, and those that are not told to be smaller."""
+    measured = [entry for entry in ranking.entries if entry.effect]
+    smaller = told_apart([(measured[0].row, entry.row) for entry in measured[1:]]) if measured else []
+    return measured[:1] + [entry for entry, told in zip(measured[1:], smaller, strict=True) if not told]
+
+
 def _is_control(entry: Entry) -> bool:
     return entry.row.first.names[2] == CONTROL and entry.effect is not None
-
-
-def _is_first(ranking: Ranking, entry: Entry) -> bool:
-    """Whether no entry above it is told to be larger."""
-    above = [other for other in ranking.entries[: ranking.entries.index(entry)] if other.effect]
-    return not any(told_apart([(other.row, entry.row) for other in above]))
-
-
-def _bounds(interval: object) -> tuple[float, float | None, float | None]:
-    mean, low, high, n = (getattr(interval, name) for name in ("mean", "low", "high", "n"))
-    return (mean, low, high) if n > 1 else (mean, None, None)
 
 
 def _asked(entry: Entry) -> float:
@@ -138,8 +154,8 @@ def _asked(entry: Entry) -> float:
     return entry.effect.mean * entry.row.first.sign
 
 
-def _mean(measured: Sequence[tuple[Ranking, Entry]], key: str) -> float | None:
-    values = [entry.row.estimates[key].mean for _, entry in measured if key in entry.row.estimates]
+def _mean(measured: Sequence[Entry], key: str) -> float | None:
+    values = [entry.row.estimates[key].mean for entry in measured if key in entry.row.estimates]
     return fmean(values) if values else None
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from isokl_bench.report.control import EFFECT
 from isokl_bench.report.seeds import seed_intervals
 from isokl_bench.report.table import Estimate, Row
@@ -17,7 +15,8 @@ def told_apart(pairs: Sequence[tuple[Row, Row]]) -> list[bool]:
     With two or more seeds that both have, it is where the 95 % interval of the paired difference over them is above 0.
     With fewer, their own intervals must not overlap: the prompts of one seed know nothing of how its calibration might
     have come out otherwise."""
-    samples = [_by_seed(*pair) for pair in pairs]
+    sizes = {id(row): _sizes(row) for pair in pairs for row in pair}
+    samples = [_by_seed(sizes[id(above)], sizes[id(below)]) for above, below in pairs]
     intervals = iter(seed_intervals([sample for sample in samples if len(sample) > 1]))
     found = []
     for (above, below), sample in zip(pairs, samples, strict=True):
@@ -29,17 +28,16 @@ def told_apart(pairs: Sequence[tuple[Row, Row]]) -> list[bool]:
     return found
 
 
-def _by_seed(above: Row, below: Row) -> list[float]:
-    """Differences of the sizes of their effects, for each seed that both have."""
-    first, second = (
-        {
-            run.seed: _turn(row) * stored[EFFECT].mean
-            for run, stored in zip(row.reached, row.stored, strict=True)
-            if EFFECT in stored
-        }
-        for row in (above, below)
-    )
-    return [first[seed] - second[seed] for seed in first if seed in second]
+def _sizes(row: Row) -> dict[int | None, float]:
+    """The effect with each seed, positive where it has the sign of the mean."""
+    turn = 1.0 if row.estimates[EFFECT].mean > 0 else -1.0
+    both = zip(row.reached, row.stored, strict=True)
+    return {run.seed: turn * stored[EFFECT].mean for run, stored in both if EFFECT in stored}
+
+
+def _by_seed(above: dict[int | None, float], below: dict[int | None, float]) -> list[float]:
+    """Differences of the sizes of two effects, for each seed that both have."""
+    return [above[seed] - below[seed] for seed in above if seed in below]
 
 
 def _clear(above: Estimate, below: Estimate) -> bool:
@@ -49,8 +47,3 @@ def _clear(above: Estimate, below: Estimate) -> bool:
     least = above.low if above.mean > 0 else -above.high
     most = below.high if below.mean > 0 else -below.low
     return least > most
-
-
-def _turn(row: Row) -> float:
-    """What makes the mean effect positive."""
-    return float(np.sign(row.estimates[EFFECT].mean))

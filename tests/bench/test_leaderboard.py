@@ -93,7 +93,7 @@ def test_the_control_is_known_whatever_else_varies(store: Store) -> None:
     assert counts["random (layers 1)"][1] == 0
 
 
-def test_first_is_told_from_everything_that_is_larger(tmp_path: Path) -> None:
+def test_first_is_what_is_not_told_from_the_largest(tmp_path: Path) -> None:
     """Neighbours that are not told apart form a chain; its end is still told from its beginning."""
     with Store(tmp_path / "chain.db") as store:
         for model in ("tiny-qwen", "tiny-llama"):
