@@ -21,6 +21,7 @@ ROWS = 40  # in the terminal
 TITLES = (
     "rank",
     "method",
+    "coefficient",
     "target_logit, α = 1",
     "mean effect",
     "NLL ratio",
@@ -127,6 +128,8 @@ def _cells(entry: Entry) -> Iterator[tuple[str, str]]:
     reached, total = len(row.reached), len(row.runs)
     yield _rank(entry), ""
     yield entry.method, ""
+    coefficient = row.estimates.get("coefficient") if row.first.has_dose else None
+    yield NOTHING if coefficient is None else significant(coefficient.mean), ""
     yield _estimate(entry.effect, signed=True)
     yield _estimate(entry.area)
     yield _estimate(row.estimates.get("nll_ratio_alpha1"))[0], ""

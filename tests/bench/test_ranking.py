@@ -199,11 +199,11 @@ def test_ranking_as_markdown(small: Store) -> None:
     assert lines[:7] == [
         "**tiny-qwen · sentiment**  mean effect up to 2.00 nat",
         "",
-        "| rank | method | target_logit, α = 1 | mean effect | NLL ratio | pmass change | seeds | remark |",
-        "| --: | :-- | --: | --: | --: | --: | --: | :-- |",
-        "| 1–2 | pca | +0.50 [+0.40, +0.60] | 0.62 | — | — | 1 |  |",
-        "| 1–2 | mean_diff | +0.40 [+0.30, +0.50] | 0.30 | — | — | 1 |  |",
-        "| — | ablation | — | — | — | — | 0/1 | budget exceeded |",
+        "| rank | method | coefficient | target_logit, α = 1 | mean effect | NLL ratio | pmass change | seeds | remark |",
+        "| --: | :-- | --: | --: | --: | --: | --: | --: | :-- |",
+        "| 1–2 | pca | 4.00 | +0.50 [+0.40, +0.60] | 0.62 | — | — | 1 |  |",
+        "| 1–2 | mean_diff | 4.00 | +0.40 [+0.30, +0.50] | 0.30 | — | — | 1 |  |",
+        "| — | ablation | — | — | — | — | — | 0/1 | budget exceeded |",
     ]
     assert not any("ranked apart" in line for line in lines)
 
