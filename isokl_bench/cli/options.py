@@ -1,6 +1,7 @@
 """Options that several commands share, each spelled once."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -18,6 +19,19 @@ def db_option(command: Command) -> Command:
         show_envvar=True,
         metavar="PATH",
         help="Results database: a SQLite file, or any SQLAlchemy URL.",
+    )(command)
+
+
+def output_option(command: Command) -> Command:
+    """Add `--output`: the folder that a report is written into, passed on as a Path."""
+    return click.option(
+        "--output",
+        "-o",
+        type=click.Path(path_type=Path),
+        default="report",
+        show_default=True,
+        metavar="DIR",
+        help="Folder to write the files into; created where it is missing.",
     )(command)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from isokl_bench.cli.options import db_option, filter_options
+from isokl_bench.cli.options import db_option, filter_options, output_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,15 +17,7 @@ _FILTERS = ("model", "method", "behavior", "protocol", "seed")
 
 @click.group(name="report", invoke_without_command=True)
 @db_option
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path),
-    default="report",
-    show_default=True,
-    metavar="DIR",
-    help="Folder to write the files into; created where it is missing.",
-)
+@output_option
 @filter_options(*_FILTERS)
 @click.pass_context
 def report(ctx: click.Context, /, db: str, output: Path, **filters: tuple[str, ...]) -> None:
@@ -103,15 +95,7 @@ def traces(
 )
 @click.option("--normalize", is_flag=True, help="Divide each KL trajectory by its own early 95th percentile.")
 @db_option
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path),
-    default="report",
-    show_default=True,
-    metavar="DIR",
-    help="Folder to write the files into; created where it is missing.",
-)
+@output_option
 @filter_options(*_FILTERS)
 @click.pass_context
 def survival(ctx: click.Context, /, threshold: float, normalize: bool, **_: Any) -> None:
