@@ -25,15 +25,16 @@ if TYPE_CHECKING:
     from isokl_db import Store
 
 TITLES = (
-    "method", "effect, α = 1", f"above {CONTROL}", "reversed", "first", "NLL ratio", "pmass change", "reached", "seconds",
+    "method", "effect, α = 1", f"above {CONTROL}", "reversed", "first", "final log-ratio", "NLL ratio", "pmass change", "reached", "seconds",
 )  # fmt: skip
 NOTE = (
     "effect: change of the target answer's logit in the direction that was asked for, at alpha 1, mean over the pairs of "
     "model and behavior that were measured, with its 95 % bootstrap interval over them. "
     f"above {CONTROL}: pairs in which it is in that direction and told to be larger than the control's; reversed: pairs in "
-    "which its interval is on the other side; first: pairs in which it is the largest, or not told to be smaller. NLL "
-    "ratio, pmass change: means over pairs. reached: runs with a coefficient, of all; no dose: a prompt, whose KL is not the budget but "
-    "what it is (Table 1 has it). seconds: of a run, median."
+    "which its interval is on the other side; first: pairs in which it is the largest, or not told to be smaller. "
+    "final log-ratio: change of log p(target answer) − log p(other) after up to 50 tokens of the reply, in the direction that "
+    "was asked for. It, NLL ratio and pmass change are means over pairs. reached: runs with a coefficient, of all; no dose: "
+    "a prompt, whose KL is not the budget but what it is (Table 1 has it). seconds: of a run, median."
 )
 
 
@@ -51,6 +52,7 @@ class Standing:
     controlled: int
     turned: int
     first: int
+    final_log_ratio: float | None
     nll_ratio: float | None
     pmass_change: float | None
     reached: int | None
@@ -120,6 +122,7 @@ def _standing(sheet: Sheet, method: str, entries: Sequence[Entry], marks: _Marks
         controlled=len(controlled),
         turned=sum("reversed" in entry.remark for entry in measured),
         first=sum(id(entry) in marks.first for entry in measured),
+        final_log_ratio=_mean(measured, "final_log_ratio_alpha1", signed=True),
         nll_ratio=_mean(measured, "nll_ratio_alpha1"),
         pmass_change=_mean(measured, "pmass_change_alpha1"),
         reached=sum(run.reached for run in runs) if runs[0].has_dose else None,
@@ -154,8 +157,12 @@ def _asked(entry: Entry) -> float:
     return entry.effect.mean * entry.row.first.sign
 
 
-def _mean(measured: Sequence[Entry], key: str) -> float | None:
-    values = [entry.row.estimates[key].mean for entry in measured if key in entry.row.estimates]
+def _mean(measured: Sequence[Entry], key: str, *, signed: bool = False) -> float | None:
+    values = [
+        entry.row.estimates[key].mean * (entry.row.first.sign if signed else 1)
+        for entry in measured
+        if key in entry.row.estimates
+    ]
     return fmean(values) if values else None
 
 
@@ -179,6 +186,7 @@ def leaderboard_csv(boards: Sequence[Board]) -> str:
         "controlled",
         "reversed",
         "first",
+        "final_log_ratio",
         "nll_ratio",
         "pmass_change",
         "runs_reached",
@@ -197,6 +205,7 @@ def leaderboard_csv(boards: Sequence[Board]) -> str:
                 s.controlled,
                 s.turned,
                 s.first,
+                s.final_log_ratio,
                 s.nll_ratio,
                 s.pmass_change,
                 s.reached,
@@ -226,6 +235,7 @@ def cells(standing: Standing) -> list[str]:
         f"{s.above}/{s.controlled}" if s.controlled else NOTHING,
         f"{s.turned}/{s.measured}" if s.measured else NOTHING,
         f"{s.first}/{s.measured}" if s.measured else NOTHING,
+        NOTHING if s.final_log_ratio is None else number(s.final_log_ratio, 1, signed=True),
         NOTHING if s.nll_ratio is None else number(s.nll_ratio, 2),
         NOTHING if s.pmass_change is None else number(s.pmass_change, 2, signed=True),
         "no dose" if s.reached is None else f"{s.reached}/{s.runs}",

@@ -50,6 +50,7 @@ QUANTITIES = (
     Quantity("holdout", "validation", "holdout", (1.0,)),
     Quantity("holdout_sampled", "validation", "holdout_sampled", (1.0,)),
     Quantity("target_logit", "target_logit", "target_logit", ALPHAS),
+    Quantity("final_log_ratio", "target_logit", "final_log_ratio", ALPHAS),
     Quantity("nll_ratio", "base_nll", "nll_ratio", ALPHAS),
     Quantity("pmass_change", "branch_pmass", "pmass_change", ALPHAS),
 )

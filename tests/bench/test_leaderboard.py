@@ -14,8 +14,9 @@ from isokl_bench.report.leaderboard import Board, leaderboard_csv, leaderboard_m
 from isokl_bench.report.leaderboard_terminal import print_leaderboards
 from isokl_bench.report.ranking import rankings
 from isokl_bench.report.responses import Responses
+from isokl_bench.report.runs import finished_runs
 from isokl_db import Store
-from tests.bench.report_store import add, rows_of
+from tests.bench.report_store import add, rows_of, summary
 
 EFFECTS = {  # by method, of the two seeds on each model
     "pca": {"tiny-qwen": (2.0, 2.2), "tiny-llama": (-3.0, -3.2)},
@@ -131,10 +132,21 @@ def test_a_method_that_reached_no_budget_is_listed_last(store: Store) -> None:
     assert (last.method, last.effect, last.measured, last.reached, last.runs) == ("angular", None, 0, 0, 2)
 
 
+def test_the_answer_after_the_reply_stands_beside_the_one_at_once(store: Store) -> None:
+    for model, change in (("tiny-qwen", 4.0), ("tiny-llama", 7.0)):
+        rows = [summary("target_logit", "final_log_ratio", 1.0, (change, change - 1, change + 1))]
+        for run in finished_runs(store, {"method": ["pca"], "model": [model]}):
+            store.attempt(run.attempt).commit_phase("more", 1.0, summaries=rows)
+    (board,) = boards(store)
+    found = {s.method: s.final_log_ratio for s in board.standings}
+    assert found == {"pca": pytest.approx(5.5), "mean_diff": None, "random": None}
+    assert "| +5.5 |" in leaderboard_markdown([board])
+
+
 def test_it_is_written_as_markdown_csv_and_text(store: Store) -> None:
     found = boards(store)
     assert (
-        "| mean_diff | +1.30 [+1.10, +1.50] | 1/2 | 0/2 | 0/2 | 1.50 | −0.05 | 4/4 | 2.0 |"
+        "| mean_diff | +1.30 [+1.10, +1.50] | 1/2 | 0/2 | 0/2 | — | 1.50 | −0.05 | 4/4 | 2.0 |"
         in leaderboard_markdown(found)
     )
     rows = list(csv.DictReader(io.StringIO(leaderboard_csv(found))))

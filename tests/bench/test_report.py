@@ -251,6 +251,7 @@ def test_table_as_csv(written: tuple[Result, Path]) -> None:
             "target_logit_alpha2_low": "1.75",
             "target_logit_alpha2_high": "2.25",
         },
+        **{f"final_log_ratio_alpha{a}{part}": "" for a in (1, 2) for part in ("", "_low", "_high")},
         **{"nll_ratio_alpha1": "1.5", "nll_ratio_alpha1_low": "1.0", "nll_ratio_alpha1_high": "3.0"},
         **{"nll_ratio_alpha2": "2.0", "nll_ratio_alpha2_low": "1.0", "nll_ratio_alpha2_high": "3.0"},
         **{
