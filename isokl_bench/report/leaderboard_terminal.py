@@ -18,7 +18,13 @@ def print_leaderboards(boards: Sequence[Board], console: Console) -> None:
     for board in boards:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
         for title in TITLES:
-            table.add_column(title, justify="left" if title == "method" else "right", overflow="fold")
+            words = title if title == TITLES[1] else title.replace(" ", "\n")
+            table.add_column(
+                words,
+                justify="left" if title == "method" else "right",
+                no_wrap=title != "method",
+                overflow="fold",
+            )
         for standing in board.standings[:ROWS]:
             table.add_row(*map(Text, cells(standing)))
         console.print(Text(heading(board), style="bold cyan"))
