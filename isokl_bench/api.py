@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isokl_bench.config import Resolved, RunConfig, resolve
-from isokl_bench.events import Event, Listener, silent
+from isokl_bench.events import Event, Listener, one_line, silent
 from isokl_bench.record import Record
 from isokl_db import INTERRUPTED, Attempt, Store, StoreError, config_hash
 from isokl_registry import IsoklError, load_registry
@@ -151,9 +151,3 @@ def _carry_out(
         raise
     if not finished:
         attempt.done()
-
-
-def one_line(error: BaseException) -> str:
-    """What went wrong, in one line that any database takes."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -22,3 +22,9 @@ Listener = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """The listener that does not listen."""
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, in one line that any database takes."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.encode("utf-8", "backslashreplace").decode()

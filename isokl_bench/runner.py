@@ -20,7 +20,7 @@ from isokl_bench.engine.fork import AnswerTokens
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import Sampler, unknown_values
 from isokl_bench.engine.steering import Steering
-from isokl_bench.events import Event, Listener
+from isokl_bench.events import Event, Listener, one_line
 from isokl_bench.intervention import Intervention, Prompted, Steered
 from isokl_bench.phases import (
     NO_DOSE,
@@ -290,8 +290,7 @@ class Runner:
             except StoreError:
                 raise
             except Exception as error:
-                text = " ".join(str(error).split()) or type(error).__name__
-                failed.append(f"metric {metric.label()!r} failed: {text}")
+                failed.append(f"metric {metric.label()!r} failed: {one_line(error)}")
         if healthy := [alpha for alpha in traces if alpha not in broken]:
             self._trace(sign, intervention, healthy)
         return failed

@@ -59,12 +59,10 @@ def _print(record: Record, as_json: bool) -> None:
     from rich.console import Console
     from rich.markup import escape
 
+    from isokl_bench.cli.summary import headline
+
     console = Console(highlight=False)
-    layers = ",".join(map(str, config["layers"]))
-    console.print(
-        f"\n[bold]{escape(config['method'])}[/] on [bold]{escape(config['model'])}[/] · {escape(config['behavior'])} · "
-        f"block {layers} · run {record.hash[:12]} (attempt {record.attempt})"
-    )
+    console.print(headline(record))
     for sign, coefficient in signs.items():
         console.print(
             f"{escape(config['stat'])} at coefficient [bold]{coefficient:.4g}[/], calibrated to {config['target']:g} nat"

@@ -27,15 +27,9 @@ def print_summary(record: Record, *, db: str, as_json: bool) -> None:
         click.echo(json.dumps(as_dict(record)))
         return
     from rich.console import Console
-    from rich.markup import escape
 
     console = Console(highlight=False)
-    config = record.config
-    blocks = f"block {','.join(map(str, config['layers']))} · " if config["layers"] else ""
-    console.print(
-        f"\n[bold]{escape(config['method'])}[/] on [bold]{escape(config['model'])}[/] · {escape(config['behavior'])} · "
-        f"{blocks}run {record.hash[:12]} (attempt {record.attempt})"
-    )
+    console.print(headline(record))
     for calibration in record.calibrations:
         console.print(_calibration_lines(record, calibration))
         if any(
@@ -45,6 +39,18 @@ def print_summary(record: Record, *, db: str, as_json: bool) -> None:
     where = "" if db == "isokl.db" else f" --db {db}"
     console.print(
         f"next: [bold]isokl report{where}[/] (Table 1, Figure 1), [bold]isokl report traces{where}[/] (texts)"
+    )
+
+
+def headline(record: Record) -> str:
+    """What the run is, as rich markup, below an empty line."""
+    from rich.markup import escape
+
+    config = record.config
+    blocks = f"block {','.join(map(str, config['layers']))} · " if config["layers"] else ""
+    return (
+        f"\n[bold]{escape(config['method'])}[/] on [bold]{escape(config['model'])}[/] · {escape(config['behavior'])} · "
+        f"{blocks}run {record.hash[:12]} (attempt {record.attempt})"
     )
 
 

@@ -37,7 +37,7 @@ def plan_line(cells: Sequence[Cell], todo: Sequence[Cell], seconds: float | None
     states = Counter(cell.state for cell in cells)
     parts = [f"{len(cells)} cell{'s' if len(cells) > 1 else ''}: {states[STORED]} stored already"]
     if states[FAILED]:
-        retried = states[FAILED] and any(cell.state == FAILED for cell in todo)
+        retried = any(cell.state == FAILED for cell in todo)
         parts.append(
             f"{states[FAILED]} failed before" + ("" if retried else " (--retry-failed runs them again)")
         )

@@ -17,6 +17,7 @@ from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.packing import in_batches
 from isokl_bench.engine.rollout import Rollout, Row, Sampler
 from isokl_bench.engine.steering import Steering
+from isokl_bench.engine.walk import gumbel
 from isokl_registry import Contrast, ForkValues, IsoklError, Method, Site, State
 
 BROKEN = "logits of the model are not finite: use --dtype float32 or bfloat16"
@@ -86,7 +87,7 @@ def _walk(
 def _gumbel(noise: Sequence[torch.Generator], logits: Tensor) -> Tensor:
     """Each row's noise for one more token, [n, v]."""
     drawn = torch.stack([torch.rand(logits.shape[-1], generator=generator) for generator in noise])
-    return (-(-drawn.clamp_min(1e-20).log()).log()).to(logits.device)
+    return gumbel(drawn).to(logits.device)
 
 
 def _note(

@@ -118,8 +118,7 @@ class Walk:
     def _gumbel(self) -> Tensor:
         assert self.noise is not None
         drawn = {p: torch.rand(self.lm.vocab, generator=g) for p, g in self.noise.items()}
-        uniform = torch.stack([drawn[p] for p in self.prompt.tolist()]).clamp_min(1e-20)
-        return (-(-uniform.log()).log()).to(self.lm.device)
+        return gumbel(torch.stack([drawn[p] for p in self.prompt.tolist()])).to(self.lm.device)
 
     def _verify(self, logits: Tensor, drafts: list[tuple[int, ...]]) -> None:
         """Take from logits [n + g, k, v] every token up to the first that its draft did not guess (that token itself is
@@ -232,3 +231,8 @@ class Walk:
         select_rows(self.cache, self.edits.split, self._device(used), self._device(upper))
         self.mask, self.text = self.mask[self._device(used)], text
         self._keep(rows)
+
+
+def gumbel(uniform: Tensor) -> Tensor:
+    """Gumbel noise from uniform numbers: added to logits, its largest is a sample at temperature 1."""
+    return -(-uniform.clamp_min(1e-20).log()).log()

@@ -52,11 +52,12 @@ def not_above_control(rows: Sequence[Row]) -> set[int]:
 
 def _by_seed(row: Row, control: Row) -> list[float]:
     side = 1.0 if row.estimates[EFFECT].mean > 0 else -1.0
-    effects, sizes = _effects(row), _effects(control)
+    effects, sizes = effects_by_seed(row), effects_by_seed(control)
     return [side * effects[seed] - abs(sizes[seed]) for seed in effects if seed in sizes]
 
 
-def _effects(row: Row) -> dict[int | None, float]:
+def effects_by_seed(row: Row) -> dict[int | None, float]:
+    """The effect of each seed that has one."""
     both = zip(row.reached, row.stored, strict=True)
     return {run.seed: stored[EFFECT].mean for run, stored in both if EFFECT in stored}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from isokl_bench.report.control import EFFECT
+from isokl_bench.report.control import EFFECT, effects_by_seed
 from isokl_bench.report.seeds import seed_intervals
 from isokl_bench.report.table import Estimate, Row
 
@@ -31,8 +31,7 @@ def told_apart(pairs: Sequence[tuple[Row, Row]]) -> list[bool]:
 def _sizes(row: Row) -> dict[int | None, float]:
     """The effect with each seed, positive where it has the sign of the mean."""
     turn = 1.0 if row.estimates[EFFECT].mean > 0 else -1.0
-    both = zip(row.reached, row.stored, strict=True)
-    return {run.seed: turn * stored[EFFECT].mean for run, stored in both if EFFECT in stored}
+    return {seed: turn * effect for seed, effect in effects_by_seed(row).items()}
 
 
 def _by_seed(above: dict[int | None, float], below: dict[int | None, float]) -> list[float]:

@@ -12,9 +12,9 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from typing import Any
 
-from isokl_bench.api import TakenError, one_line, run_plan
+from isokl_bench.api import TakenError, run_plan
 from isokl_bench.config import RunConfig, resolve
-from isokl_bench.events import Event
+from isokl_bench.events import Event, one_line
 from isokl_db import Store, StoreError, config_hash
 from isokl_registry import load_registry
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from isokl_plugins.methods.vectors import unit
-from isokl_registry import Contrast, State
+from isokl_registry import Contrast, Method, State
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,6 +49,17 @@ class Basis:
         difference = self.coordinates(contrast.difference.double().mean(0))
         chosen = difference.abs().topk(min(r, len(difference))).indices.sort().values
         return Basis(self.vectors[:, chosen], self.roots[chosen]), unit(difference[chosen])
+
+
+@dataclass(frozen=True)
+class Truncated(Method):
+    """A method that keeps the r coordinates in which the contrast is largest, all where there are fewer."""
+
+    r: int = 64
+
+    def __post_init__(self) -> None:
+        if self.r < 1:
+            raise ValueError(f"r={self.r} keeps no coordinate: give 1 or more")
 
 
 def weight(module: nn.Module) -> Tensor:

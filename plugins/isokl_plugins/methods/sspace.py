@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from isokl_plugins.methods.singular import LINEARS, Basis, bias, gated_edit, gated_state, weight
-from isokl_registry import Contrast, Method, State
+from isokl_plugins.methods.singular import LINEARS, Basis, Truncated, bias, gated_edit, gated_state, weight
+from isokl_registry import Contrast, State
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True)
-class SSpace(Method):
+class SSpace(Truncated):
     """Adds the contrast in a weight's singular basis, as far as a token is in line: y + c·|cos(x_S, d̂)|·(d̂∘√S)Uᵀ.
 
     W = U S Vᵀ and b are the Linear's weight and bias, x_S = (y − b)U/√S = √S Vᵀx its output half way between output
@@ -29,11 +29,6 @@ class SSpace(Method):
 
     name: ClassVar[str] = "sspace"
     linears: ClassVar[tuple[str, ...]] = LINEARS
-    r: int = 64
-
-    def __post_init__(self) -> None:
-        if self.r < 1:
-            raise ValueError(f"r={self.r} keeps no coordinate: give 1 or more")
 
     def fit(self, contrast: Contrast) -> State:
         matrix = weight(contrast.module)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from isokl_plugins.methods.singular import LINEARS, Basis, bias, weight
-from isokl_registry import Contrast, Method, State
+from isokl_plugins.methods.singular import LINEARS, Basis, Truncated, bias, weight
+from isokl_registry import Contrast, State
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True)
-class SSpaceAblate(Method):
+class SSpaceAblate(Truncated):
     """Removes the contrast in a weight's singular basis: y − c·(x_S·d̂)(d̂∘√S)Uᵀ.
 
     x_S = (y − b)U/√S and d̂ as in sspace: d̂ is unit in the r coordinates in which the means of P and N differ most. In
@@ -29,11 +29,6 @@ class SSpaceAblate(Method):
     name: ClassVar[str] = "sspace_ablate"
     operation: ClassVar[str] = "project"
     linears: ClassVar[tuple[str, ...]] = LINEARS
-    r: int = 64
-
-    def __post_init__(self) -> None:
-        if self.r < 1:
-            raise ValueError(f"r={self.r} keeps no coordinate: give 1 or more")
 
     def fit(self, contrast: Contrast) -> State:
         matrix = weight(contrast.module)

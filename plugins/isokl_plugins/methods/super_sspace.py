@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from isokl_plugins.methods.singular import Basis, gated_edit, gated_state, weight
-from isokl_registry import Contrast, Method, State
+from isokl_plugins.methods.singular import Basis, Truncated, gated_edit, gated_state, weight
+from isokl_registry import Contrast, State
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -16,7 +16,7 @@ WRITERS = ("o_proj", "out_proj", "down_proj", "c_proj", "dense", "dense_4h_to_h"
 
 
 @dataclass(frozen=True)
-class SuperSSpace(Method):
+class SuperSSpace(Truncated):
     """As sspace on the block's output, in one basis of all the block's weights: y + c·|cos(x_S, d̂)|·(d̂∘√S)Uᵀ.
 
     U and S² are eigenvectors and eigenvalues of Σ W Wᵀ over the Linears that write to the residual stream, plus Σ WᵀW
@@ -30,11 +30,6 @@ class SuperSSpace(Method):
     """
 
     name: ClassVar[str] = "super_sspace"
-    r: int = 64
-
-    def __post_init__(self) -> None:
-        if self.r < 1:
-            raise ValueError(f"r={self.r} keeps no coordinate: give 1 or more")
 
     def fit(self, contrast: Contrast) -> State:
         width = contrast.positive.shape[-1]
