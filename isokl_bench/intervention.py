@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.fork import AnswerTokens, fork
+from isokl_bench.engine.kept import Kept
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.prompted import BROKEN, prompted_fork, prompted_rollout
 from isokl_bench.engine.rollout import Rollout, Sampler, rollout
@@ -22,7 +23,13 @@ class Intervention(Protocol):
     """Rollouts and forks of user messages `texts`, arrays [alpha, text, ·]. At alpha 0 the model is left alone."""
 
     def rollout(
-        self, texts: Sequence[str], alphas: Sequence[float], window: int, sampler: Sampler | None = None
+        self,
+        texts: Sequence[str],
+        alphas: Sequence[float],
+        window: int,
+        sampler: Sampler | None = None,
+        *,
+        keep_caches: bool = False,
     ) -> Rollout:
         """See engine.rollout; sampler None is greedy."""
         ...
@@ -34,6 +41,7 @@ class Intervention(Protocol):
         alphas: Sequence[float],
         points: Sequence[int],
         answer: AnswerTokens,
+        kept: Sequence[Kept] = (),
     ) -> ForkValues:
         """See engine.fork; tokens: [alpha, text, token]."""
         ...
@@ -58,9 +66,23 @@ class Steered:
         return [alpha * self.coefficient for alpha in alphas]
 
     def rollout(
-        self, texts: Sequence[str], alphas: Sequence[float], window: int, sampler: Sampler | None = None
+        self,
+        texts: Sequence[str],
+        alphas: Sequence[float],
+        window: int,
+        sampler: Sampler | None = None,
+        *,
+        keep_caches: bool = False,
     ) -> Rollout:
-        return rollout(self.lm, self._ids(texts), self.steering, self._doses(alphas), window, sampler=sampler)
+        return rollout(
+            self.lm,
+            self._ids(texts),
+            self.steering,
+            self._doses(alphas),
+            window,
+            sampler=sampler,
+            keep_caches=keep_caches,
+        )
 
     def forks(
         self,
@@ -69,8 +91,11 @@ class Steered:
         alphas: Sequence[float],
         points: Sequence[int],
         answer: AnswerTokens,
+        kept: Sequence[Kept] = (),
     ) -> ForkValues:
-        return fork(self.lm, self._ids(texts), tokens, self.steering, self._doses(alphas), points, answer)
+        return fork(
+            self.lm, self._ids(texts), tokens, self.steering, self._doses(alphas), points, answer, kept
+        )
 
     def explain(self, texts: Sequence[str], alpha: float) -> str:
         return explain_nonfinite(self.lm, self._ids(texts), self.steering, alpha * self.coefficient)
@@ -91,7 +116,13 @@ class Prompted:
         return plain, prompted
 
     def rollout(
-        self, texts: Sequence[str], alphas: Sequence[float], window: int, sampler: Sampler | None = None
+        self,
+        texts: Sequence[str],
+        alphas: Sequence[float],
+        window: int,
+        sampler: Sampler | None = None,
+        *,
+        keep_caches: bool = False,
     ) -> Rollout:
         return prompted_rollout(self.lm, *self._ids(texts), alphas, window, sampler=sampler)
 
@@ -102,6 +133,7 @@ class Prompted:
         alphas: Sequence[float],
         points: Sequence[int],
         answer: AnswerTokens,
+        kept: Sequence[Kept] = (),
     ) -> ForkValues:
         return prompted_fork(self.lm, *self._ids(texts), tokens, alphas, points, answer)
 

@@ -40,7 +40,7 @@ class MeasureSession:
     @cached_property
     def greedy(self) -> Rollout:
         """The one greedy rollout."""
-        return self.intervention.rollout(self.texts, self.alphas, self.window)
+        return self.intervention.rollout(self.texts, self.alphas, self.window, keep_caches=True)
 
     def broken(self) -> dict[float, str]:
         """Alphas at which logits are not finite, each with a line that says where they broke."""
@@ -73,5 +73,10 @@ class MeasureSession:
         return self._forks[key]
 
     def _answer_at(self, points: Sequence[int]) -> ForkValues:
-        tokens = self.greedy.tokens if max(points) else np.full((len(self.alphas), len(self.prompts), 0), -1)
-        return self.intervention.forks(self.texts, tokens, self.alphas, points, self.answer)
+        if not max(points):
+            nothing = np.full((len(self.alphas), len(self.prompts), 0), -1)
+            return self.intervention.forks(self.texts, nothing, self.alphas, points, self.answer)
+        greedy = self.greedy
+        return self.intervention.forks(
+            self.texts, greedy.tokens, self.alphas, points, self.answer, greedy.kept
+        )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isokl_bench.engine.cache import cut_mask, cut_rows
 from isokl_bench.engine.diagnose import explain_nonfinite
+from isokl_bench.engine.kept import Kept
 from isokl_bench.engine.lm import LanguageModel
+from isokl_bench.engine.packed import pack
 from isokl_bench.engine.packing import distinct_texts, in_batches
+from isokl_bench.engine.rollout import Row
 from isokl_bench.engine.steering import Edits, Steering, attached
 from isokl_registry import Answer, ForkValues, IsoklError
 
@@ -72,20 +75,22 @@ def fork(
     doses: Sequence[float],
     points: Sequence[int],
     answer: AnswerTokens,
+    kept: Sequence[Kept] = (),
 ) -> ForkValues:
     """Answer probabilities at every fork point of rollouts `tokens` [dose, prompt, token] (−1 after the end).
 
-    The context of a row is computed once and cut at each of its forks; a hybrid model, whose cache cannot be cut,
-    replays every fork from the start. A fork point that a row did not reach is NaN."""
+    kept: caches that these rollouts left; texts that are in none are read again. All forks of a rollout are read in one
+    pass; models that cannot be told which token sees which (those with a recurrent state, for one) replay every fork
+    from the start. A fork point that a row did not reach is NaN."""
     values = np.full((4, len(doses), len(prompts), len(points)), np.nan)
     forks = list(_forks(lm, prompts, tokens, points, answer.prefill))
 
     def store(some: Sequence[_Fork], logits: Tensor) -> None:
-        log_p = logits.log_softmax(-1)
+        everything = logits.logsumexp(-1)
         found = torch.stack(
             [
-                log_p[:, answer.first].logsumexp(-1),
-                log_p[:, answer.second].logsumexp(-1),
+                logits[:, answer.first].logsumexp(-1) - everything,
+                logits[:, answer.second].logsumexp(-1) - everything,
                 logits[:, answer.first[0]],
                 logits[:, answer.second[0]],
             ]
@@ -98,8 +103,10 @@ def fork(
 
     if forks:
         with attached(lm, steering) as edits:
-            answer_forks = _cut if lm.croppable else _replay
-            answer_forks(lm, edits, prompts, tokens, doses, forks, store)
+            if lm.packable:
+                _pack(lm, edits, prompts, tokens, doses, forks, store, kept)
+            else:
+                _replay(lm, edits, prompts, tokens, doses, forks, store)
     return ForkValues(points, *values)
 
 
@@ -110,21 +117,18 @@ def _forks(
     points: Sequence[int],
     prefill: str,
 ) -> Iterator[_Fork]:
-    tail = [lm.tokenizer.decode(prompt) for prompt in prompts]
+    decode, encode = lm.tokenizer.decode, cache(lm.chat.encode)
+    tail = [decode(prompt) for prompt in prompts]
     for dose, prompt in np.ndindex(*tokens.shape[:2]):
         row = tokens[dose, prompt]
-        length = int((row >= 0).sum())
-        ended = length > 0 and row[length - 1] in lm.eos
+        row = row[row >= 0].tolist()
+        ended = bool(row) and row[-1] in lm.eos
+        thinks = "think>" in decode(row)  # else there is nothing to close wherever it is cut
         for index, point in enumerate(points):
-            if point <= length - ended:
-                reply = lm.tokenizer.decode(row[:point].tolist()) if point else ""
-                yield _Fork(
-                    dose,
-                    prompt,
-                    index,
-                    point,
-                    tuple(lm.chat.encode(interruption(tail[prompt], reply, point) + prefill)),
-                )
+            if point <= len(row) - ended:
+                reply = decode(row[:point]) if thinks else ""
+                suffix = encode(interruption(tail[prompt], reply, point) + prefill)
+                yield _Fork(dose, prompt, index, point, tuple(suffix))
 
 
 def interruption(prompt: str, reply: str, point: int) -> str:
@@ -136,7 +140,7 @@ def interruption(prompt: str, reply: str, point: int) -> str:
     return "\n\n" if point else ""
 
 
-def _cut(
+def _pack(
     lm: LanguageModel,
     edits: Edits,
     prompts: Sequence[Sequence[int]],
@@ -144,46 +148,38 @@ def _cut(
     doses: Sequence[float],
     forks: Sequence[_Fork],
     store: Store,
+    kept: Sequence[Kept],
 ) -> None:
-    """One pass over prompt and rollout per row, then one pass of the suffixes per suffix length."""
-    longest = max(f.point for f in forks)
-    by_row: dict[tuple[int, int], list[_Fork]] = {}
-    for f in forks:
+    """One row per rollout: what its cache lacks of its text, and behind it every fork, told apart by the mask."""
+    by_row: dict[Row, list[_Fork]] = {}
+    for f in sorted(forks, key=lambda f: (f.prompt, f.dose)):  # rows that may share their text are neighbours
         by_row.setdefault((f.dose, f.prompt), []).append(f)
-    length = max(map(len, prompts)) + longest + max(len(f.suffix) for f in forks)
-    fitting = lm.max_rows(length, read=length)
-    contexts = max(1, fitting // (1 + max(map(len, by_row.values()))))
 
-    def read(chunk: Sequence[tuple[int, int]]) -> None:
-        written = [tokens[d, p, :longest].clip(0).tolist() for d, p in chunk]
-        distinct, text = distinct_texts((p, *ids) for (_, p), ids in zip(chunk, written, strict=True))
-        ids, mask = lm.pad_rows([[*prompts[p], *ids] for p, *ids in distinct])
-        cache = lm.new_cache()
+    def read(chunk: Sequence[Row], source: Kept | None) -> None:
+        row_forks = [by_row[row] for row in chunk]
+        reached = [max(f.point for f in some) for some in row_forks]
+        distinct, text = distinct_texts(
+            (p, *tokens[d, p, :end].tolist()) for (d, p), end in zip(chunk, reached, strict=True)
+        )
+        first = [text.index(i) for i in range(len(distinct))]
+        held, cached = source.take(chunk, first) if source else (None, nothing.expand(len(first), 0))
+        branches = [[(len(prompts[f.prompt]) + f.point, f.suffix) for f in row_forks[i]] for i in first]
+        packed = pack([[*prompts[p], *reply] for p, *reply in distinct], branches, cached)
         strength = torch.tensor([doses[d] for d, _ in chunk], dtype=torch.float32, device=lm.device)
         edits.arrange(strength, torch.tensor(text, device=lm.device))
-        lm.forward(ids, mask, cache)
-        place = {row: i for i, row in enumerate(chunk)}
+        logits = lm.forward_packed(packed, held)
+        row, slot = zip(*((i, j) for i, some in enumerate(row_forks) for j in range(len(some))), strict=True)
+        store([f for some in row_forks for f in some], logits[row, slot])
 
-        def answer(some: Sequence[_Fork]) -> None:
-            row = [place[f.dose, f.prompt] for f in some]
-            begun, text_of = distinct_texts(
-                (f.prompt, *written[i][: f.point]) for f, i in zip(some, row, strict=True)
-            )
-            one_each = [text_of.index(i) for i in range(len(begun))]
-            lower = ([text[row[i]] for i in one_each], [longest - some[i].point for i in one_each])
-            cut = cut_rows(cache, edits.split, lower, (row, [longest - f.point for f in some]))
-            suffix = torch.tensor([some[i].suffix for i in one_each], device=lm.device)
-            edits.arrange(strength[row], torch.tensor(text_of, device=lm.device))
-            seen = torch.cat([cut_mask(mask, lower), torch.ones_like(suffix)], -1)
-            store(some, lm.forward(suffix, seen, cut)[:, -1])
-
-        mine = [f for row in chunk for f in by_row[row]]
-        for width in sorted({len(f.suffix) for f in mine}):
-            # forks of like length side by side: a batch is as long as its longest
-            alike = sorted((f for f in mine if len(f.suffix) == width), key=lambda f: f.point)
-            in_batches(lm, alike, max(1, fitting - len(chunk)), answer)
-
-    in_batches(lm, list(by_row), contexts, read)
+    nothing = torch.zeros(1, 0, dtype=torch.long, device=lm.device)
+    source_of = {row: source for source in kept for row in source.rows}
+    kinds = {row: (source_of.get(row), max(len(f.suffix) for f in some)) for row, some in by_row.items()}
+    for source, width in dict.fromkeys(kinds.values()):  # a slot is as wide as its widest suffix
+        rows = [row for row in by_row if kinds[row] == (source, width)]
+        most = max(len(by_row[row]) for row in rows)
+        longest = max(map(len, prompts)) + tokens.shape[2] + most * width
+        fed = longest if source is None else 1 + most * width
+        in_batches(lm, rows, lm.max_rows(longest, most, fed), partial(read, source=source))
 
 
 def _replay(

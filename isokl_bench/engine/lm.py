@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from isokl_bench.engine.cache import new_cache
 from isokl_bench.engine.chat import Chat
+from isokl_bench.engine.packed import Packed
 from isokl_registry import IsoklError, Loaded, Site
 
 BLOCK_PATHS = (
@@ -45,8 +46,14 @@ class LanguageModel:
     @property
     def croppable(self) -> bool:
         """Whether a cache is keys and values per position, so that it can be cut at any token (no recurrent state)."""
-        kinds = getattr(self.config, "layer_types", None) or []
-        return all(kind in ("full_attention", "sliding_attention") for kind in kinds)
+        return self._attention_kinds() <= {"full_attention", "sliding_attention"}
+
+    @property
+    def packable(self) -> bool:
+        """Whether every token can be told which others it sees, and its position (see `packed`)."""
+        takes_masks = getattr(self.model, "_supports_attention_backend", False)
+        kind = getattr(self.config, "_attn_implementation", None)
+        return bool(self.croppable and self._takes_positions and takes_masks and kind in ("sdpa", "eager"))
 
     def new_cache(self) -> Any:
         """An empty cache of the kind this model needs."""
@@ -110,20 +117,58 @@ class LanguageModel:
         )
         return out.logits.float()  # type: ignore[no-any-return]
 
+    def forward_packed(self, packed: Packed, cache: Any = None) -> Tensor:
+        """Logits [b, slots, v] after the last token of every branch, float32."""
+        out = self.model(
+            input_ids=packed.ids,
+            attention_mask=self._masks(packed),
+            position_ids=packed.position,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            logits_to_keep=packed.ends,
+        )
+        return out.logits.float()  # type: ignore[no-any-return]
+
+    def _masks(self, packed: Packed) -> Any:
+        """What to add to the attention scores [b, 1, s, keys]; one for each kind of layer, if there are several."""
+        masks = {}
+        for kind in self._attention_kinds():
+            sees = packed.sees
+            if kind == "sliding_attention":
+                first = packed.position - self.config.sliding_window + 1
+                sees = sees & (packed.key[:, None] >= first[..., None])
+            masks[kind] = torch.where(sees, 0.0, torch.finfo(self.dtype).min).to(self.dtype)[:, None]
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+    def _attention_kinds(self) -> set[str]:
+        slides = getattr(self.config, "sliding_window", None)
+        return set(getattr(self.config, "layer_types", None) or ()) or {
+            "sliding_attention" if slides else "full_attention"
+        }
+
     def max_rows(self, length: int, keep: int = 1, read: int = 1) -> int:
         """How many rows of `length` tokens, `read` of them in one pass and logits at `keep` of them, fit into a safe part
         of the memory: packing, never a result, follows it."""
+        cache = 2 * self.cache_bytes(length)  # growing a cache copies it
+        mask = (
+            read * length * (1 + self.dtype.itemsize)
+        )  # which token sees which, as a truth value and as a number
+        return max(1, int(self.free_memory() // (cache + mask + (4 + 2 * keep) * self.vocab * 4)))
+
+    def cache_bytes(self, length: int) -> int:
+        """The size of a row's keys and values."""
         heads = getattr(self.config, "num_key_value_heads", None) or self.config.num_attention_heads
         width = (
             getattr(self.config, "head_dim", None)
             or self.config.hidden_size // self.config.num_attention_heads
         )
-        element = torch.finfo(self.dtype).bits // 8
-        cache = (
-            2 * len(self.blocks) * heads * width * length * element * 2
-        )  # twice: growing a cache copies it
-        mask = read * length * (1 + element)  # which token sees which, as a truth value and as a number
-        return max(1, int(_free_memory(self.device) // (cache + mask + (4 + 2 * keep) * self.vocab * 4)))
+        return int(2 * len(self.blocks) * heads * width * length * self.dtype.itemsize)
+
+    def free_memory(self) -> float:
+        """Bytes that are safe to use."""
+        if self.device.type == "cuda":
+            return 0.7 * torch.cuda.mem_get_info(self.device)[0]
+        return 2e9
 
     def _eos(self) -> tuple[int, ...]:
         generation = getattr(self.model, "generation_config", None)
@@ -163,9 +208,3 @@ def find_blocks(model: nn.Module, count: int) -> nn.ModuleList:
         f"cannot find the transformer blocks of {type(model).__name__}: looked for a ModuleList of {count} at "
         f"{', '.join(BLOCK_PATHS)}, then anywhere; its ModuleLists: {seen}"
     )
-
-
-def _free_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return 0.7 * torch.cuda.mem_get_info(device)[0]
-    return 2e9

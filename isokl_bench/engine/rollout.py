@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from isokl_bench.engine.compare import compare
+from isokl_bench.engine.kept import SHARE, Kept
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.packing import in_batches
 from isokl_bench.engine.steering import Steering, attached
@@ -28,6 +29,7 @@ class Rollout:
     tokens: ids the steered model wrote. kl: KL(steered ‖ base), nats. nll: −log p_base of the token. entropy,
     base_entropy: of both next-token distributions, nats. complete: [dose], False where the dose was dropped early;
     its missing tokens are then 0. finite: [dose], False where logits were NaN or infinite; kl and nll are infinite there.
+    kept: caches of rows, where they were asked for and memory allows.
     """
 
     tokens: NDArray[np.int64]
@@ -37,6 +39,7 @@ class Rollout:
     base_entropy: Array
     complete: NDArray[np.bool_]
     finite: NDArray[np.bool_]
+    kept: list[Kept] = field(default_factory=list)
 
     @classmethod
     def empty(cls, doses: int, prompts: int, window: int) -> Rollout:
@@ -81,12 +84,14 @@ def rollout(
     sampler: Sampler | None = None,
     too_strong: TooStrong | None = None,
     drafts: NDArray[np.int64] | None = None,
+    keep_caches: bool = False,
 ) -> Rollout:
     """Generate `window` tokens (fewer after EOS) from every prompt at every dose.
 
     prompts: token ids. sampler: None for greedy. too_strong: asked every few tokens with a dose's index and what it
     has produced so far (0 for what is still to come); True drops the dose. drafts: [dose, prompt, token], −1 after the end: guesses of
-    the greedy text. They change nothing but the time: what a guess has right is read in one forward pass. Raises
+    the greedy text. They change nothing but the time: what a guess has right is read in one forward pass.
+    keep_caches: for forks of this rollout; a quarter of the memory at most, and none when that does not suffice. Raises
     IsoklError when the base model's logits are not finite, or memory does not suffice for one row.
     """
     result = Rollout.empty(len(doses), len(prompts), window)
@@ -94,16 +99,22 @@ def rollout(
     if not lm.croppable or sampler is not None:
         drafts = None  # a wrong guess cannot be cut out of a recurrent state
     keep = 1 if drafts is None else window
+    longest = max(map(len, prompts))
+    size = len(rows) * lm.cache_bytes(longest + window)
+    keep_caches &= lm.packable and drafts is None and size < SHARE * lm.free_memory()
 
-    def walk(batch: Sequence[Row]) -> None:
+    def walk_batch(batch: Sequence[Row]) -> None:
         wanted = [row for row in batch if result.complete[row[0]]]
         if wanted:
-            Walk(lm, edits, prompts, doses, wanted, window, sampler, too_strong, drafts, result).run()
+            walk = Walk(
+                lm, edits, prompts, doses, wanted, window, sampler, too_strong, drafts, keep_caches, result
+            )
+            walk.run()
+            result.kept.extend(walk.kept)
 
     with attached(lm, steering) as edits:
-        longest = max(map(len, prompts))
         size = lm.max_rows(longest + window, keep, read=longest + keep)
-        in_batches(lm, rows, size // 2, walk)  # as many unsteered rows at worst
+        in_batches(lm, rows, size // 2, walk_batch)  # as many unsteered rows at worst
     return result
 
 

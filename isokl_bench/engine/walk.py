@@ -12,6 +12,7 @@ from torch import Tensor
 
 from isokl_bench.engine.cache import append_texts, cut_mask, cut_rows, select_rows
 from isokl_bench.engine.compare import compare
+from isokl_bench.engine.kept import Kept, keep
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.packing import distinct_texts
 from isokl_bench.engine.steering import Edits
@@ -46,10 +47,12 @@ class Walk:
         sampler: Sampler | None,
         too_strong: TooStrong | None,
         drafts: Ints | None,
+        keep_caches: bool,
         result: Rollout,
     ) -> None:
         self.lm, self.edits, self.prompts, self.window = lm, edits, prompts, window
         self.too_strong, self.drafts, self.result = too_strong, drafts, result
+        self.keep_caches, self.kept = keep_caches, list[Kept]()
         self.dose, self.prompt = np.array(rows).T
         self.strength = torch.tensor([doses[d] for d, _ in rows], dtype=torch.float32, device=lm.device)
         drawn = sorted(set(self.prompt.tolist()))
@@ -75,6 +78,7 @@ class Walk:
                 self._flush()
                 self._compact()
         self._flush()
+        self._leave()
 
     def _prefill(self) -> tuple[list[tuple[int, ...]], Tensor]:
         """One pass over the prompts, each with the draft of its text; one row per distinct text below the branch."""
@@ -227,10 +231,21 @@ class Walk:
         used, text = np.unique(self.text[rows], return_inverse=True)
         if not len(rows) or (len(rows) > MOVE * n and len(used) > MOVE * len(self.mask)):
             return
+        self._leave()
         upper = np.concatenate([rows, n + used])
         select_rows(self.cache, self.edits.split, self._device(used), self._device(upper))
         self.mask, self.text = self.mask[self._device(used)], text
         self._keep(rows)
+
+    def _leave(self) -> None:
+        """Keep the caches of rows that have ended."""
+        rows = np.flatnonzero(~self.alive & self.result.complete[self.dose] & self.result.finite[self.dose])
+        if not self.keep_caches or not len(rows):
+            return
+        which = list(zip(self.dose[rows].tolist(), self.prompt[rows].tolist(), strict=True))
+        read = [len(self.prompts[p]) + t - 1 for (_, p), t in zip(which, self.t[rows].tolist(), strict=True)]
+        where = self.text[rows].tolist(), rows.tolist()
+        self.kept.append(keep(self.cache, self.edits.split, self.mask, which, where, read))
 
 
 def gumbel(uniform: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Forks: cut caches and replays against teacher forcing the whole text, on every architecture."""
+"""Forks: packed rows, kept caches and replays against teacher forcing the whole text, on every architecture."""
 
 from __future__ import annotations
 
@@ -52,6 +52,73 @@ def test_forks_equal_oracle(lm, monkeypatch):
         np.testing.assert_allclose(found.log_mass_second, want[1], atol=1e-4)
     assert np.isnan(found.log_mass_first[1, 1]).tolist() == [False, False, True, True]
     assert np.isfinite(found.logit_first[0]).all()
+
+
+def test_forks_of_kept_caches_equal_oracle(lm, monkeypatch):
+    """Rows that ended early, in batches of every size, and fork points short of the window."""
+    steering, doses, window = steer(lm, "mean_diff"), [0.0, 1.2], 20
+    prompts = [lm.chat.ids(text) for text in TEXTS]
+    answer = AnswerTokens.of(ANSWER, lm)
+    plain = rollout(lm, prompts, steering, doses, window)
+    end = int(plain.tokens[1, 0, 6])
+    monkeypatch.setattr(lm, "eos", (*lm.eos, end))  # one row at least ends at its seventh token
+    fed: list[int] = []
+    monkeypatch.setattr(lm.model, "forward", counting(lm.model.forward, fed))
+    for rows in (10_000, 6, 2):
+        monkeypatch.setattr(LanguageModel, "max_rows", lambda *a, rows=rows, **k: rows)
+        full = rollout(lm, prompts, steering, doses, window, keep_caches=True)
+        assert sorted(row for kept in full.kept for row in kept.rows) == (
+            list(np.ndindex(2, len(prompts))) if lm.packable else []
+        )
+        fed.clear()
+        found = fork(lm, prompts, full.tokens, steering, doses, POINTS, answer, full.kept)
+        longest = max(len(lm.chat.encode(join + answer.prefill)) for join in ("", "\n\n"))
+        if lm.packable:  # nothing but the forks and the one token that a rollout writes and does not read
+            assert max(fed) <= 1 + len(POINTS) * longest
+        want = expect(lm, prompts, full.tokens, steering, doses, answer)
+        np.testing.assert_allclose(found.log_mass_first, want[0], atol=1e-4)
+        np.testing.assert_allclose(found.log_mass_second, want[1], atol=1e-4)
+        again = fork(lm, prompts, full.tokens, steering, doses, POINTS[:2], answer, full.kept)
+        np.testing.assert_allclose(again.log_mass_first, want[0, ..., :2], atol=1e-4)
+    assert np.isnan(found.log_mass_first[1, 0, -1])
+
+
+def test_caches_are_kept_only_where_they_fit(monkeypatch):
+    lm = build("llama")
+    steering, prompts = steer(lm, "mean_diff"), [lm.chat.ids(text) for text in TEXTS]
+    needed = len(prompts) * lm.cache_bytes(max(map(len, prompts)) + 8)
+    for memory, kept in ((4 * needed, 0), (4 * needed + 1, len(prompts))):
+        monkeypatch.setattr(lm, "free_memory", lambda memory=memory: memory)
+        monkeypatch.setattr(lm, "max_rows", lambda *a, **k: 100)
+        found = rollout(lm, prompts, steering, [1.2], 8, keep_caches=True).kept
+        assert sum(len(part.rows) for part in found) == kept
+
+
+@pytest.mark.parametrize("attention", ["eager", "another"])
+def test_forks_under_other_attention(attention, monkeypatch):
+    """Eager attention takes the same masks; one that is not known to take any has every fork replayed."""
+    lm = build("gemma3")
+    steering, prompts = steer(lm, "mean_diff"), [lm.chat.ids(text) for text in TEXTS]
+    tokens = rollout(lm, prompts, steering, [1.2], 20).tokens
+    answer = AnswerTokens.of(ANSWER, lm)
+    want = fork(lm, prompts, tokens, steering, [1.2], POINTS, answer)
+    if attention == "eager":
+        lm.model.set_attn_implementation("eager")
+    else:
+        monkeypatch.setattr(LanguageModel, "packable", False)
+        monkeypatch.setattr(lm, "forward_packed", None)
+    found = fork(lm, prompts, tokens, steering, [1.2], POINTS, answer)
+    np.testing.assert_allclose(found.log_mass_first, want.log_mass_first, atol=1e-4)
+
+
+def counting(forward, fed):
+    """Notes how many tokens each row of a forward pass has."""
+
+    def counted(*args, **kwargs):
+        fed.append(kwargs["input_ids"].shape[1])
+        return forward(*args, **kwargs)
+
+    return counted
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ def test_branch_pmass(beside):
     lm, points = subject.lm, list(range(0, 51, 5))
     answer = AnswerTokens.of(subjects.plan("tiny-qwen", 8).prompts.answer, lm)
     doses = [alpha * subject.calibrate().coefficient for alpha in (0.0, 1.0, 2.0)]
-    tokens = rollout(lm, subject.prompts, subject.steering, doses, 50).tokens
+    full = rollout(lm, subject.prompts, subject.steering, doses, 50, keep_caches=True)
+    tokens = full.tokens
     words = [answer.first, answer.second]
 
     def one_by_one() -> np.ndarray:
@@ -84,7 +85,7 @@ def test_branch_pmass(beside):
 
     found, want = beside(
         "branch_pmass, 8 prompts, 11 forks, 3 alphas",
-        lambda: fork(lm, subject.prompts, tokens, subject.steering, doses, points, answer),
+        lambda: fork(lm, subject.prompts, tokens, subject.steering, doses, points, answer, full.kept),
         one_by_one,
         "≥ 25 ×",
     )
