@@ -7,7 +7,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +19,6 @@ from isokl_bench.report.runs import NOTHING
 from isokl_bench.report.seeds import seed_intervals
 from isokl_bench.report.table import Estimate
 from isokl_bench.report.table_files import markdown_text
-
-if TYPE_CHECKING:
-    from isokl_db import Store
 
 TITLES = (
     "method", "effect, α = 1", f"above {CONTROL}", "reversed", "first", "final log-ratio", "NLL ratio", "pmass change", "reached", "seconds",
@@ -69,23 +65,18 @@ class Board:
     standings: list[Standing]
 
 
-def leaderboards(store: Store, sheet: Sheet, found: Sequence[Ranking]) -> list[Board]:
+def leaderboards(sheet: Sheet, found: Sequence[Ranking]) -> list[Board]:
     """One for each condition (sign, protocol, budget, window) under which two or more pairs are ranked."""
-    seconds = {
-        row["attempt_id"]: row["seconds"] for row in store.rows("SELECT attempt_id, seconds FROM results")
-    }
     grouped: dict[str, list[Ranking]] = {}
     for ranking in found:
         title = describe(sheet, ranking.entries[0].row.first, CONDITIONS)
         grouped.setdefault(title, []).append(ranking)
     return [
-        Board(title, len(same), _standings(sheet, same, seconds))
-        for title, same in grouped.items()
-        if len(same) > 1
+        Board(title, len(same), _standings(sheet, same)) for title, same in grouped.items() if len(same) > 1
     ]
 
 
-def _standings(sheet: Sheet, same: Sequence[Ranking], seconds: dict[int, float | None]) -> list[Standing]:
+def _standings(sheet: Sheet, same: Sequence[Ranking]) -> list[Standing]:
     methods: dict[str, list[Entry]] = {}
     for ranking in same:
         for entry in ranking.entries:
@@ -93,7 +84,6 @@ def _standings(sheet: Sheet, same: Sequence[Ranking], seconds: dict[int, float |
     marks = _Marks(
         first={id(entry) for ranking in same for entry in _firsts(ranking)},
         controlled={id(e) for r in same if any(map(_is_control, r.entries)) for e in r.entries},
-        seconds=seconds,
     )
     found = [_standing(sheet, method, entries, marks) for method, entries in methods.items()]
     _find_intervals(found, list(methods.values()))
@@ -102,18 +92,17 @@ def _standings(sheet: Sheet, same: Sequence[Ranking], seconds: dict[int, float |
 
 @dataclass(frozen=True)
 class _Marks:
-    """Ids of the entries that are first, and of those beside a control; seconds of attempts."""
+    """Ids of the entries that are first, and of those beside a control."""
 
     first: set[int]
     controlled: set[int]
-    seconds: dict[int, float | None]
 
 
 def _standing(sheet: Sheet, method: str, entries: Sequence[Entry], marks: _Marks) -> Standing:
     measured = [entry for entry in entries if entry.effect]
     controlled = [entry for entry in measured if id(entry) in marks.controlled and not _is_control(entry)]
     runs = [run for entry in entries for run in entry.row.runs]
-    times = [t for run in runs if run.reached and (t := marks.seconds.get(run.attempt)) is not None]
+    times = [run.seconds for run in runs if run.reached and run.seconds is not None]
     return Standing(
         method=method,
         effect=Estimate(fmean(map(_asked, measured)), None, None, len(measured)) if measured else None,

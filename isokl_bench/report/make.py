@@ -52,7 +52,7 @@ def make_report(
     responses, lines = Responses(store), choose_lines(sheet)
     return [
         *_write_table(sheet, folder),
-        *_write_rankings(store, sheet, responses, folder, console),
+        *_write_rankings(sheet, responses, folder, console),
         *_write_figures(
             read_curves(store, lines), dose_response(responses, lines), lines.left_out, folder, console
         ),
@@ -64,11 +64,9 @@ def _write_table(sheet: Sheet, folder: Path) -> list[Path]:
     return [write_file(folder / name, content) for name, content in files.items()]
 
 
-def _write_rankings(
-    store: Store, sheet: Sheet, responses: Responses, folder: Path, console: Console
-) -> list[Path]:
+def _write_rankings(sheet: Sheet, responses: Responses, folder: Path, console: Console) -> list[Path]:
     found = rankings(sheet, responses)
-    boards = leaderboards(store, sheet, found)
+    boards = leaderboards(sheet, found)
     if found:
         print_rankings(sheet, found, console)
         console.print()

@@ -43,6 +43,7 @@ class Run:
     coefficient: tuple[float, float | None, float | None]
     value: float | None
     n: int
+    seconds: float | None
 
     @property
     def reached(self) -> bool:
@@ -62,14 +63,15 @@ def finished_runs(store: Store, filters: Mapping[str, Sequence[str]]) -> list[Ru
     a value is unknown, or none is left."""
     rows = store.rows(
         "SELECT r.attempt_id, r.sign, r.model, r.behavior, r.method, r.protocol, r.seed, r.stat, r.target, r.outcome, "
-        "r.coefficient, r.low, r.high, r.value, r.n_prompts, c.config FROM results r JOIN configs c ON c.hash = r.hash"
+        "r.coefficient, r.low, r.high, r.value, r.n_prompts, r.seconds, c.config FROM results r JOIN configs c ON c.hash = r.hash"
     )
     if not rows:
         raise IsoklError(
             f"no finished run in {store.name}: run `isokl run --method pca --model tiny-qwen` first"
         )
     for name, values in filters.items():
-        rows = _keep(rows, name, [str(value) for value in values])
+        if values:
+            rows = _keep(rows, name, [str(value) for value in values])
     return sorted(map(_run, rows), key=lambda run: (run.names, run.dimensions, run.other, run.seed or 0))
 
 
@@ -98,7 +100,7 @@ def _keep(rows: list[dict[str, Any]], name: str, values: Sequence[str]) -> list[
     for value in values:
         if value not in known:
             raise IsoklError(unknown(f"{name} among the finished runs selected", value, known))
-    return [row for row in rows if _text(row[name]) in values] if values else rows
+    return [row for row in rows if _text(row[name]) in values]
 
 
 def _run(row: Mapping[str, Any]) -> Run:
@@ -126,6 +128,7 @@ def _run(row: Mapping[str, Any]) -> Run:
         coefficient=(row["coefficient"], row["low"], row["high"]),
         value=row["value"],
         n=row["n_prompts"],
+        seconds=row["seconds"],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import combinations_with_replacement
 from math import factorial
 from statistics import NormalDist
@@ -28,20 +29,19 @@ def seed_intervals(samples: Sequence[Sequence[float]]) -> list[tuple[float, floa
         chosen = [i for i, sample in enumerate(samples) if len(sample) == n]
         values = np.array([samples[i] for i in chosen], dtype=float)
         low, high = (_exact if n <= EXACT else _drawn if n <= DRAWN else _limit)(values)
-        for i, *interval in zip(chosen, values.mean(axis=1), low, high, strict=True):
-            found[i] = (float(interval[0]), float(interval[1]), float(interval[2]))
+        intervals = zip(values.mean(axis=1).tolist(), low.tolist(), high.tolist(), strict=True)
+        for i, interval in zip(chosen, intervals, strict=True):
+            found[i] = interval
     return found
 
 
 def _exact(values: Array) -> tuple[Array, Array]:
     """Bounds from the whole distribution of resampled means: the smallest one with 2.5 % (97.5 %) at or under it."""
     n = values.shape[1]
-    picks = list(combinations_with_replacement(range(n), n))
-    counts = np.array([np.bincount(pick, minlength=n) for pick in picks])
-    chance = np.array([factorial(n) / np.prod([factorial(c) for c in row]) for row in counts.tolist()]) / n**n
+    counts, chance = _resamples(n)
     tail = (1 - LEVEL / 100) / 2
     bounds = np.empty((2, len(values)))
-    step = max(1, BLOCK // len(picks))
+    step = max(1, BLOCK // len(counts))
     for start in range(0, len(values), step):
         means = values[start : start + step] @ counts.T / n
         order = np.argsort(means, axis=1)
@@ -51,6 +51,15 @@ def _exact(values: Array) -> tuple[Array, Array]:
             place = np.take_along_axis(order, first[:, None], axis=1)
             bounds[side, start : start + step] = np.take_along_axis(means, place, axis=1)[:, 0]
     return bounds[0], bounds[1]
+
+
+@cache
+def _resamples(n: int) -> tuple[NDArray[np.int64], Array]:
+    """Every resample of n, as how often each is in it, and its chance. Kept, for a figure asks at each of its points."""
+    picks = combinations_with_replacement(range(n), n)
+    counts = np.array([np.bincount(pick, minlength=n) for pick in picks])
+    chance = np.array([factorial(n) / np.prod([factorial(c) for c in row]) for row in counts.tolist()]) / n**n
+    return counts, chance
 
 
 def _drawn(values: Array) -> tuple[Array, Array]:

@@ -78,7 +78,7 @@ class Row:
         """The run that speaks for what all share."""
         return self.runs[0]
 
-    @property
+    @cached_property
     def reached(self) -> list[Run]:
         """The runs of which something is measured."""
         return [run for run in self.runs if run.reached]
@@ -123,8 +123,8 @@ def _stored(store: Store, wanted: Collection[tuple[int, int]]) -> Stored:
     )
     found: Stored = {run: {} for run in wanted}
     for attempt, sign, key, mean, low, high, n in answer.rows:
-        if (attempt, sign) in found:
-            found[attempt, sign][key] = Estimate(mean, low, high, n)
+        if (estimates := found.get((attempt, sign))) is not None:
+            estimates[key] = Estimate(mean, low, high, n)
     return found
 
 

@@ -37,7 +37,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def boards(store: Store) -> list[Board]:
     sheet = rows_of(store)
-    return leaderboards(store, sheet, rankings(sheet, Responses(store)))
+    return leaderboards(sheet, rankings(sheet, Responses(store)))
 
 
 def test_methods_stand_by_their_mean_effect_over_pairs(store: Store) -> None:
@@ -67,7 +67,7 @@ def test_methods_stand_by_their_mean_effect_over_pairs(store: Store) -> None:
 
 def test_without_a_control_nothing_is_said_of_it(store: Store) -> None:
     sheet = rows_of(store, method=["pca", "mean_diff"])
-    (board,) = leaderboards(store, sheet, rankings(sheet, Responses(store)))
+    (board,) = leaderboards(sheet, rankings(sheet, Responses(store)))
     assert [standing.controlled for standing in board.standings] == [0, 0]
 
 
@@ -115,7 +115,7 @@ def test_a_prompt_is_said_to_have_no_dose(store: Store) -> None:
 
 def test_one_pair_makes_no_leaderboard(store: Store) -> None:
     sheet = rows_of(store, model=["tiny-qwen"])
-    assert leaderboards(store, sheet, rankings(sheet, Responses(store))) == []
+    assert leaderboards(sheet, rankings(sheet, Responses(store))) == []
 
 
 def test_conditions_are_kept_apart(store: Store) -> None:
