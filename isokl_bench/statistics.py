@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -81,18 +80,3 @@ def crossing(doses: Sequence[float], values: ArrayLike, target: float) -> Array:
         share = np.where(y1 > y0, (y - y0) / (y1 - y0), 0.0)
         found = np.exp(x0 + share * (x1 - x0))
     return np.where(above.any(0), np.where(after == 0, 0.0, found), np.inf)
-
-
-def bootstrap_crossing(
-    doses: Sequence[float],
-    stat: Callable[[int, NDArray[np.int64]], Array],
-    n: int,
-    target: float,
-    seed: int,
-) -> tuple[float, float]:
-    """Interval of the calibrated dose: resample prompts, recompute the stat at each dose, find the crossing again.
-    An end of 0 or infinity lies beyond the doses.
-
-    stat(i, prompts [k, n]): the stat of dose i on the resampled prompts, [k]."""
-    values = [bootstrap_stat(partial(stat, i), n, seed) for i in range(len(doses))]
-    return bounds(crossing(doses, np.stack(values), target))

@@ -13,14 +13,15 @@ from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import Rollout, rollout, teacher_forced, unknown_values
 from isokl_bench.engine.steering import Steering
-from isokl_bench.statistics import bootstrap_crossing, crossing
+from isokl_bench.statistics import bootstrap_stat, bounds, crossing
 from isokl_registry import IsoklError, Stat, TokenValues
 
 SMALLEST, LARGEST = 1e-4, 1e6  # |dose| tried where a method's range has no end of its own
 # The cheap look: so many doses of the whole range, then so many between two of those; on so many prompts and tokens.
 LOOKS, LOOK_PROMPTS, LOOK_TOKENS = (6, 6), 1, 12
-# Doses of the first round, and how far they lie to either side of where the root is thought.
-FIRST, REACH = 4, 1.7
+# Doses of the first round, from so far below to so far above where the look saw the root: steered texts drift, and
+# what is read along them is higher than what the look reads along the prompts.
+FIRST, BELOW, ABOVE = 5, 2.2, 1.2
 INSIDE = 1  # doses of a later round inside the bracket, beside the root as it is then thought
 OUTSIDE = (1.4, 2.0, 8.0, 64.0)  # of a later round where there is no bracket yet: × or ÷ the last dose tried
 STRONG = 2.0  # a dose whose stat exceeds this × target (and the tolerance) is too strong to look at further
@@ -132,30 +133,42 @@ class Calibrator:
             after = int((values > self.target).argmax()) if (values > self.target).any() else count - 1
             ends = (grid[max(after - 1, 0)], grid[max(after, 1)])
         root = float(np.clip(crossing(grid, values, self.target), low, high))
-        return np.clip(np.geomspace(root / REACH, root * REACH, FIRST), low, high).tolist()  # type: ignore[no-any-return]
+        return np.clip(np.geomspace(root / BELOW, root * ABOVE, FIRST), low, high).tolist()  # type: ignore[no-any-return]
 
     def _evaluate(
         self, number: int, sign: int, doses: Sequence[float], *, full: Sequence[float] = ()
     ) -> None:
-        """Roll new doses out, and those in `full` to their end, however strong they are."""
+        """Roll new doses out, and those in `full` to their end, however strong they are.
+
+        So is the least dose that is too strong, unless one has been before: the bracket's upper side and the end of the
+        interval are read from it."""
         known = {abs(tried.evaluation.dose) for tried in self._tried}
         doses = sorted((set(doses) - known) | set(full))
         if not doses:
             return
-        ends = [dose in full for dose in doses]
+        settled = any(t.evaluation.complete and t.evaluation.value > self._ceiling for t in self._tried)
+        strong: set[int] = set()
+
+        def too_strong(i: int, partial: TokenValues) -> bool:
+            if doses[i] in full or self._stat(partial) <= self._ceiling:
+                return False
+            strong.add(i)
+            return settled or min(strong) < i
+
         found = rollout(
             self.lm,
             self.prompts,
             self.steering,
             [sign * d for d in doses],
             self.window,
-            too_strong=lambda dose, partial: not ends[dose] and self._stat(partial) > self._ceiling,
+            too_strong=too_strong,
             drafts=self._drafts(doses),
         )
-        new = [
-            _Tried(self._evaluation(number, sign * dose, found, i, ends[i]), found.values(i), found.tokens[i])
-            for i, dose in enumerate(doses)
-        ]
+        new = []
+        for i, dose in enumerate(doses):
+            tried = self._read(number, sign * dose, found, i, dose in full or not settled)
+            settled |= tried.evaluation.complete and tried.evaluation.value > self._ceiling
+            new.append(tried)
         kept = [tried for tried in self._tried if abs(tried.evaluation.dose) not in doses]
         self._tried = sorted([*kept, *new], key=lambda tried: abs(tried.evaluation.dose))
         self.report([tried.evaluation for tried in new])
@@ -179,13 +192,17 @@ class Calibrator:
             drafts.append(np.where(agree, text, -1))
         return np.stack(drafts)
 
-    def _evaluation(self, number: int, dose: float, found: Rollout, i: int, full: bool) -> Evaluation:
+    def _read(self, number: int, dose: float, found: Rollout, i: int, full: bool) -> _Tried:
+        values, tokens = found.values(i), found.tokens[i]
         if not found.finite[i]:
-            return Evaluation(number, dose, math.inf, 0, False)
-        value = self._stat(found.values(i))
+            return _Tried(Evaluation(number, dose, math.inf, 0, False), tokens)
+        value = self._stat(values)
         if not found.complete[i] or (value > self._ceiling and not full):
-            return Evaluation(number, dose, self._ceiling, 0, False)
-        return Evaluation(number, dose, value, int((found.tokens[i] >= 0).sum()), True)
+            return _Tried(Evaluation(number, dose, self._ceiling, 0, False), tokens)
+        resampled = bootstrap_stat(
+            lambda prompts: self.stat(values.of(prompts), self._base.of(prompts)), len(tokens), self.seed
+        )
+        return _Tried(Evaluation(number, dose, value, int((tokens >= 0).sum()), True), tokens, resampled)
 
     def _best(self) -> Evaluation | None:
         """The evaluation nearest to the target, if one is within the tolerance before the stat first exceeds it."""
@@ -204,7 +221,7 @@ class Calibrator:
         return under, None
 
     def _next(self, low: float, high: float) -> tuple[list[float], list[float]]:
-        """Doses of the next round, and one to be run to its end; none when there is nothing left to try."""
+        """Doses of the next round, and those that the interval lacks; none when there is nothing left to try."""
         under, over = self._bracket()
         if over is None:
             last = abs(self._tried[-1].evaluation.dose)
@@ -215,10 +232,11 @@ class Calibrator:
         a, b = abs(under.dose), abs(over.dose)
         if b / a - 1 < NARROW:
             return [], []
-        inside = set(np.geomspace(a, b, INSIDE + (2 if over.complete else 3))[1:-1].tolist())
-        if over.complete:
+        near = over.value < self._ceiling  # else the stat is too steep to be interpolated
+        inside = set(np.geomspace(a, b, INSIDE + (2 if near else 3))[1:-1].tolist())
+        if near:
             inside.add(float(crossing([a, b], np.array([under.value, over.value]), self.target)))
-        return sorted(inside - {a, b}), self._strong(a)
+        return sorted(inside - {a, b}), self._beyond(*self._crossings())
 
     def _conclude(self, sign: int) -> Calibration:
         best, (under, over) = self._best(), self._bracket()
@@ -289,20 +307,17 @@ class Calibrator:
         return doses
 
     def _crossings(self) -> tuple[float, float]:
-        """The interval as the doses run so far give it; 0 or infinity where it ends beyond them."""
-        kept = [tried for tried in self._tried if tried.evaluation.complete]
-
-        def stat(i: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-            return self.stat(kept[i].values.of(rows), self._base.of(rows))
-
-        doses = [abs(tried.evaluation.dose) for tried in kept]
-        return bootstrap_crossing(doses, stat, len(self.prompts), self.target, self.seed)
+        """The interval as the doses run so far give it: the crossing on resampled prompts. 0 or infinity where it ends
+        beyond the doses."""
+        kept = {abs(t.evaluation.dose): t.resampled for t in self._tried if t.resampled is not None}
+        return bounds(crossing(list(kept), np.stack(list(kept.values())), self.target))
 
 
 @dataclass(frozen=True)
 class _Tried:
-    """An evaluation with what it was read from, [prompt, token]."""
+    """An evaluation with the text it was read from, [prompt, token]; of one that is complete, the stat on resampled
+    prompts."""
 
     evaluation: Evaluation
-    values: TokenValues
     tokens: NDArray[np.int64]
+    resampled: NDArray[np.float64] | None = None

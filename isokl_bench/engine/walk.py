@@ -59,6 +59,7 @@ class Walk:
         self.noise = {p: sampler.generator(prompts[p]) for p in drawn} if sampler else None
         self.t = self.last = np.zeros(len(rows), dtype=np.int64)
         self.alive = np.ones(len(rows), dtype=bool)
+        self.ends = np.isin(np.arange(lm.vocab), lm.eos)  # the tokens that do
         result.tokens[self.dose, self.prompt] = -1  # what a batch that ran out of memory has left
         self.text: Ints
         self.mask: Tensor
@@ -95,7 +96,7 @@ class Walk:
         if self.drafts is None:
             return ()
         guess = self.drafts[dose, prompt, : self.window - 1]
-        ended = (guess < 0) | np.isin(guess, self.lm.eos)
+        ended = (guess < 0) | self.ends[guess]
         return tuple(guess[: ended.argmax() if ended.any() else None].tolist())
 
     def _arrange(self) -> None:
@@ -117,7 +118,7 @@ class Walk:
         """Give `rows` the token [n] that comes next; rows end at EOS and at the window."""
         self.result.tokens[self.dose[rows], self.prompt[rows], self.t[rows]] = token[rows]
         self.last, self.t = token, self.t + self.alive
-        self.alive = self.alive & ~np.isin(token, self.lm.eos) & (self.t < self.window)
+        self.alive = self.alive & ~self.ends[token] & (self.t < self.window)
 
     def _gumbel(self) -> Tensor:
         assert self.noise is not None

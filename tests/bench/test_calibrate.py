@@ -185,7 +185,7 @@ def test_no_finite_dose_is_an_error(monkeypatch, registry):
 
 @pytest.mark.parametrize("spec", ["kl_p95", "kl_mean", "kl_max", "nll"])
 def test_early_exit_never_changes_the_outcome(spec, registry, monkeypatch, tiny):
-    monkeypatch.setattr(calibrate, "REACH", 5.0)  # far enough for some doses to be too strong
+    monkeypatch.setattr(calibrate, "ABOVE", 5.0)  # far enough for some doses to be too strong
     prompts = [tiny.chat.ids(text) for text in TEXTS]
     stat = registry.create("stat", spec)
     target = 2.0 if spec == "kl_max" else 0.3
@@ -198,7 +198,9 @@ def test_early_exit_never_changes_the_outcome(spec, registry, monkeypatch, tiny)
         calibrate, "rollout", lambda *args, too_strong=None, **kwargs: rollout(*args, **kwargs)
     )
     full = run()
-    assert any(not e.complete for e in early.evaluations)
+    strong = [e for e in early.evaluations if e.round == 1 and not e.value <= 2 * target + 0.05 - 1e-9]
+    assert [e.complete for e in strong] == [True] + [False] * (len(strong) - 1)  # the least is run to its end
+    assert len(strong) > 1
     assert (early.outcome, early.rounds) == (full.outcome, full.rounds)
     for name in ("coefficient", "value", "low", "high", "dose_above", "value_above"):
         one, other = getattr(early, name), getattr(full, name)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from isokl_bench.statistics import bootstrap_crossing, bootstrap_means, bootstrap_stat, bounds, crossing
+from isokl_bench.statistics import bootstrap_means, bootstrap_stat, bounds, crossing
 
 
 def test_mean_interval_is_scipys():
@@ -55,7 +55,8 @@ def test_coefficient_interval_of_known_spread():
     """Stat of prompt i at dose c is c·s_i and the target is 1, so the root on a resample is 1 / mean(s)."""
     scale = np.random.default_rng(0).uniform(0.5, 1.5, size=24)
     doses = np.geomspace(0.3, 3, 40).tolist()
-    low, high = bootstrap_crossing(doses, lambda i, rows: doses[i] * scale[rows].mean(-1), 24, 1.0, 0)
+    values = [bootstrap_stat(lambda rows, dose=dose: dose * scale[rows].mean(-1), 24, 0) for dose in doses]
+    low, high = bounds(crossing(doses, np.stack(values), 1.0))
     want = bounds(bootstrap_stat(lambda rows: 1 / scale[rows].mean(-1), 24, 0))
     assert (low, high) == pytest.approx(want, rel=1e-6)
     assert low < 1 / scale.mean() < high
