@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -33,27 +34,26 @@ def pack(contexts: Sequence[Sequence[int]], branches: Sequence[Sequence[Branch]]
     cached: [b, columns], which position of its context each column of a cache holds, −1 for none; what it holds of a
     context, from its start, is not fed again."""
     known = cached.amax(-1).add(1).tolist() if cached.shape[1] else [0] * len(contexts)
-    tails = [context[start:] for context, start in zip(contexts, known, strict=True)]
-    slots = max(map(len, branches))
-    widths = [max(len(row[j][1]) for row in branches if j < len(row)) for j in range(slots)]
-    begin = max(map(len, tails))
-    ends = begin - 1 + torch.tensor(widths).cumsum(0)
-    shape = (len(contexts), begin + sum(widths))
-    ids, limit = (torch.zeros(shape, dtype=torch.long) for _ in range(2))
-    position = torch.full(shape, -1)
-    for i, (tail, start, row) in enumerate(zip(tails, known, branches, strict=True)):
-        own = slice(begin - len(tail), begin)
-        ids[i, own], position[i, own] = torch.tensor(tail), start + torch.arange(len(tail))
-        limit[i, own] = position[i, own] + 1
-        for end, (seen, suffix) in zip(ends.tolist(), row, strict=False):
-            own = slice(end + 1 - len(suffix), end + 1)
-            ids[i, own], position[i, own] = torch.tensor(suffix), seen + torch.arange(len(suffix))
-            limit[i, own] = seen
-    slot = torch.repeat_interleave(torch.arange(slots + 1), torch.tensor([begin, *widths]))
-    ids, position, limit, slot, ends = (x.to(cached.device) for x in (ids, position, limit, slot, ends))
+    most = max(map(len, branches))
+    rows = [
+        [(start, context[start:]), *row, *[(0, ())] * (most - len(row))]  # slot 0 is the context's
+        for context, start, row in zip(contexts, known, branches, strict=True)
+    ]
+    widths = torch.tensor([max(len(own) for _, own in slot) for slot in zip(*rows, strict=True)])
+    cells = [list(chain.from_iterable(map(_padded, row, widths.tolist()))) for row in rows]
+    ids, position = torch.tensor(cells, device=cached.device).unbind(-1)
+    slot = torch.arange(1 + most).repeat_interleave(widths).to(cached.device)
+    limit = torch.tensor([[0, *(seen for seen, _ in row[1:])] for row in rows], device=cached.device)[:, slot]
     key = torch.cat([cached, position], 1)
     of_key = torch.nn.functional.pad(slot, (cached.shape[1], 0))
-    sees = (key[:, None] < limit[..., None]) & (of_key == 0)  # of the context, which is slot 0
-    sees |= (of_key == slot[:, None]) & (key[:, None] <= position[..., None])
+    sees = (key[:, None] < limit[..., None]) & (of_key == 0)
+    sees |= (key[:, None] <= position[..., None]) & (of_key == slot[:, None])
     sees &= (key >= 0)[:, None]
+    ends = widths.cumsum(0)[1:].to(cached.device) - 1
     return Packed(ids, position.clamp_min(0), key, sees, ends)
+
+
+def _padded(branch: Branch, width: int) -> list[tuple[int, int]]:
+    """Ids and positions of a slot, padded on the left."""
+    first, own = branch
+    return [(0, -1)] * (width - len(own)) + list(zip(own, range(first, first + len(own)), strict=True))
