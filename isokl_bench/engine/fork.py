@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers.cache_utils import Cache
 
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.kept import Kept
@@ -20,6 +21,7 @@ from isokl_bench.engine.rollout import Row
 from isokl_bench.engine.steering import Edits, Steering, attached
 from isokl_registry import Answer, ForkValues, IsoklError
 
+PIECE = 256  # tokens of a text that are read at a time: what bounds the memory that masks of long texts take
 THINK_END = "\nI should answer now.</think>"
 
 
@@ -150,7 +152,8 @@ def _pack(
     store: Store,
     kept: Sequence[Kept],
 ) -> None:
-    """One row per rollout: what its cache lacks of its text, and behind it every fork, told apart by the mask."""
+    """One row per rollout: what its cache lacks of its text, and behind it every fork, told apart by the mask. Where
+    there is no cache, the text is read first."""
     by_row: dict[Row, list[_Fork]] = {}
     for f in sorted(forks, key=lambda f: (f.prompt, f.dose)):  # rows that may share their text are neighbours
         by_row.setdefault((f.dose, f.prompt), []).append(f)
@@ -162,24 +165,32 @@ def _pack(
             (p, *tokens[d, p, :end].tolist()) for (d, p), end in zip(chunk, reached, strict=True)
         )
         first = [text.index(i) for i in range(len(distinct))]
-        held, cached = source.take(chunk, first) if source else (None, nothing.expand(len(first), 0))
+        contexts = [[*prompts[p], *reply] for p, *reply in distinct]
         branches = [[(len(prompts[f.prompt]) + f.point, f.suffix) for f in row_forks[i]] for i in first]
-        packed = pack([[*prompts[p], *reply] for p, *reply in distinct], branches, cached)
         strength = torch.tensor([doses[d] for d, _ in chunk], dtype=torch.float32, device=lm.device)
         edits.arrange(strength, torch.tensor(text, device=lm.device))
-        logits = lm.forward_packed(packed, held)
+        cache, cached = source.take(chunk, first) if source else _read(lm, contexts)
+        logits = lm.forward_packed(pack(contexts, branches, cached), cache)
         row, slot = zip(*((i, j) for i, some in enumerate(row_forks) for j in range(len(some))), strict=True)
         store([f for some in row_forks for f in some], logits[row, slot])
 
-    nothing = torch.zeros(1, 0, dtype=torch.long, device=lm.device)
     source_of = {row: source for source in kept for row in source.rows}
     kinds = {row: (source_of.get(row), max(len(f.suffix) for f in some)) for row, some in by_row.items()}
     for source, width in dict.fromkeys(kinds.values()):  # a slot is as wide as its widest suffix
         rows = [row for row in by_row if kinds[row] == (source, width)]
         most = max(len(by_row[row]) for row in rows)
-        longest = max(map(len, prompts)) + tokens.shape[2] + most * width
-        fed = longest if source is None else 1 + most * width
-        in_batches(lm, rows, lm.max_rows(longest, most, fed), partial(read, source=source))
+        fed = 1 + most * width
+        longest = max(map(len, prompts)) + tokens.shape[2] + fed
+        in_batches(lm, rows, lm.max_rows(longest, most, max(fed, PIECE)), partial(read, source=source))
+
+
+def _read(lm: LanguageModel, texts: Sequence[Sequence[int]]) -> tuple[Cache, Tensor]:
+    """A cache of the texts, and the position [text, column] that each of its columns holds, −1 for none."""
+    ids, mask = lm.pad_rows(texts)
+    cache = lm.new_cache()
+    for start in range(0, ids.shape[1], PIECE):
+        lm.forward(ids[:, start : start + PIECE], mask[:, : start + PIECE], cache)
+    return cache, torch.where(mask.bool(), mask.cumsum(-1) - 1, -1)
 
 
 def _replay(

@@ -117,14 +117,14 @@ class LanguageModel:
         )
         return out.logits.float()  # type: ignore[no-any-return]
 
-    def forward_packed(self, packed: Packed, cache: Any = None) -> Tensor:
+    def forward_packed(self, packed: Packed, cache: Any) -> Tensor:
         """Logits [b, slots, v] after the last token of every branch, float32."""
         out = self.model(
             input_ids=packed.ids,
             attention_mask=self._masks(packed),
             position_ids=packed.position,
             past_key_values=cache,
-            use_cache=cache is not None,
+            use_cache=True,
             logits_to_keep=packed.ends,
         )
         return out.logits.float()  # type: ignore[no-any-return]

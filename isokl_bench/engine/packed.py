@@ -33,7 +33,7 @@ def pack(contexts: Sequence[Sequence[int]], branches: Sequence[Sequence[Branch]]
 
     cached: [b, columns], which position of its context each column of a cache holds, −1 for none; what it holds of a
     context, from its start, is not fed again."""
-    known = cached.amax(-1).add(1).tolist() if cached.shape[1] else [0] * len(contexts)
+    known = cached.amax(-1).add(1).tolist()
     most = max(map(len, branches))
     rows = [
         [(start, context[start:]), *row, *[(0, ())] * (most - len(row))]  # slot 0 is the context's

@@ -45,8 +45,9 @@ def test_forks_equal_oracle(lm, monkeypatch):
     tokens[1, 1, 4] = lm.eos[0]  # a row that ended: 4 tokens, then EOS
     answer = AnswerTokens.of(ANSWER, lm)
     want = expect(lm, prompts, tokens, steering, doses, answer)
-    for rows in (10_000, 5):  # packing must not matter
+    for rows, piece in ((10_000, 512), (5, 7)):  # packing must not matter
         monkeypatch.setattr(LanguageModel, "max_rows", lambda *a, rows=rows, **k: rows)
+        monkeypatch.setattr("isokl_bench.engine.fork.PIECE", piece)
         found = fork(lm, prompts, tokens, steering, doses, POINTS, answer)
         np.testing.assert_allclose(found.log_mass_first, want[0], atol=1e-4)
         np.testing.assert_allclose(found.log_mass_second, want[1], atol=1e-4)
