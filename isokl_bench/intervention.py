@@ -20,7 +20,9 @@ from isokl_registry import ForkValues
 
 
 class Intervention(Protocol):
-    """Rollouts and forks of user messages `texts`, arrays [alpha, text, ·]. At alpha 0 the model is left alone."""
+    """Rollouts and forks of user messages `texts`, arrays [alpha, text, ·]. At alpha 0 the model is left alone.
+
+    keep_caches, kept: what saves forks time; an intervention may do without."""
 
     def rollout(
         self,

@@ -291,6 +291,7 @@ class Runner:
                 raise
             except Exception as error:
                 failed.append(f"metric {metric.label()!r} failed: {one_line(error)}")
+        session.release()
         if healthy := [alpha for alpha in traces if alpha not in broken]:
             self._trace(sign, intervention, healthy)
         return failed

@@ -80,3 +80,8 @@ class MeasureSession:
         return self.intervention.forks(
             self.texts, greedy.tokens, self.alphas, points, self.answer, greedy.kept
         )
+
+    def release(self) -> None:
+        """Let go of the caches that only forks need."""
+        if "greedy" in vars(self):
+            self.greedy.kept.clear()

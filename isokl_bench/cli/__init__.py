@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -67,7 +68,9 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     args = sys.argv[1:]
     debug = "--debug" in args
-    sys.exit(invoke([arg for arg in args if arg != "--debug"], debug=debug))
+    code = invoke([arg for arg in args if arg != "--debug"], debug=debug)
+    gc.freeze()  # looking for garbage once more takes a report of 10 000 runs 0.2 s, and the process ends here
+    sys.exit(code)
 
 
 def invoke(args: list[str], *, debug: bool = False) -> int:

@@ -1,6 +1,5 @@
 """`isokl report`: tables, figures and texts, from the results database alone."""
 
-import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +38,6 @@ def report(ctx: click.Context, /, db: str, output: Path, **filters: tuple[str, .
     console.print("Wrote", ", ".join(map(str, written)), soft_wrap=True, highlight=False)
     again = f" --db {db}" if ctx.get_parameter_source("db") is ParameterSource.COMMANDLINE else ""
     console.print(f"Next: isokl report traces{again}", soft_wrap=True, highlight=False)
-    gc.freeze()  # the process ends here: going through 10 000 runs once more would find nothing to collect
 
 
 @report.command()

@@ -53,6 +53,13 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         """Keep the rows beam_idx, in that order; rows may repeat or go missing."""
         self._hold(self.keys[beam_idx], self.values[beam_idx])
 
+    def copy(self, rows: Tensor) -> RoomyLayer:
+        """A layer of some of the rows."""
+        fresh = RoomyLayer()
+        fresh.lazy_initialization(self.keys, self.values)
+        fresh._hold(self.keys[rows], self.values[rows])
+        return fresh
+
     def cut(self, rows: Tensor, index: Tensor) -> RoomyLayer:
         """A layer whose row i, position j is row rows[i], position index[i, j] of this one."""
 
@@ -86,6 +93,15 @@ def select_rows(cache: Cache, split: int, lower: Tensor, upper: Tensor) -> None:
     """Keep rows `lower` of the first `split` layers and rows `upper` of the others."""
     for number, layer in enumerate(cache.layers):
         layer.reorder_cache(lower if number < split else upper)
+
+
+def copy_rows(cache: Cache, split: int, lower: Tensor, upper: Tensor) -> Cache:
+    """Another cache, of rows `lower` of the first `split` layers and rows `upper` of the others."""
+    fresh = Cache(layer_class_to_replicate=RoomyLayer)
+    fresh.layers.extend(
+        layer.copy(lower if number < split else upper) for number, layer in enumerate(cache.layers)
+    )
+    return fresh
 
 
 def append_texts(cache: Cache, split: int, rows: int, texts: int, parents: Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ FIRST, BELOW, ABOVE = 5, 2.2, 1.2
 INSIDE = 1  # doses of a later round inside the bracket, beside the root as it is then thought
 OUTSIDE = (1.4, 2.0, 8.0, 64.0)  # of a later round where there is no bracket yet: × or ÷ the last dose tried
 STRONG = 2.0  # a dose whose stat exceeds this × target (and the tolerance) is too strong to look at further
-MORE = 3  # how often doses are added for an interval that ends beyond those tried
+MORE = 3  # how often doses are added, after the search, for an interval that ends beyond those tried
 ROUNDS = 8
 NARROW = 5e-3  # relative width of a bracket in which a stat that still steps over the target is said to jump
 
@@ -146,7 +147,7 @@ class Calibrator:
         doses = sorted((set(doses) - known) | set(full))
         if not doses:
             return
-        settled = any(t.evaluation.complete and t.evaluation.value > self._ceiling for t in self._tried)
+        settled = any(tried.evaluation.value > self._ceiling for tried in self._tried)
         strong: set[int] = set()
 
         def too_strong(i: int, partial: TokenValues) -> bool:
@@ -167,7 +168,7 @@ class Calibrator:
         new = []
         for i, dose in enumerate(doses):
             tried = self._read(number, sign * dose, found, i, dose in full or not settled)
-            settled |= tried.evaluation.complete and tried.evaluation.value > self._ceiling
+            settled |= tried.evaluation.value > self._ceiling
             new.append(tried)
         kept = [tried for tried in self._tried if abs(tried.evaluation.dose) not in doses]
         self._tried = sorted([*kept, *new], key=lambda tried: abs(tried.evaluation.dose))
@@ -277,9 +278,10 @@ class Calibrator:
         """The first dose beyond that was too strong to be run to its end, unless such a dose has been: whatever prompts
         are resampled, the coefficient's interval should end below it."""
         after = [tried.evaluation for tried in self._tried if abs(tried.evaluation.dose) > beyond]
+        after = list(takewhile(lambda e: e.value < math.inf, after))
         if any(e.complete and e.value > self._ceiling for e in after):
             return []
-        return [abs(e.dose) for e in after if not e.complete and e.value < math.inf][:1]
+        return [abs(e.dose) for e in after if not e.complete][:1]
 
     def _interval(self, chosen: Evaluation, sign: int, number: int) -> tuple[float | None, float | None]:
         """Bootstrap of the crossing over all doses run to their end; where it ends beyond them, more are run. An end
@@ -302,7 +304,7 @@ class Calibrator:
         doses = [max(least, first / OUTSIDE[0])] if low == 0 and first > least else []
         if high == math.inf:
             ended = max(abs(t.evaluation.dose) for t in self._tried if t.evaluation.complete)
-            finite = self._tried[-1].evaluation.value < math.inf
+            finite = all(t.evaluation.value < math.inf for t in self._tried)
             doses += self._strong(ended) or [min(most, last * OUTSIDE[0])] * (last < most and finite)
         return doses
 

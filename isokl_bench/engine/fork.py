@@ -21,7 +21,8 @@ from isokl_bench.engine.rollout import Row
 from isokl_bench.engine.steering import Edits, Steering, attached
 from isokl_registry import Answer, ForkValues, IsoklError
 
-PIECE = 256  # tokens of a text that are read at a time: what bounds the memory that masks of long texts take
+# Tokens of a text that are read at a time, and of forks that stand in one row: what bounds the memory that masks take.
+PIECE, FORKS = 256, 1024
 THINK_END = "\nI should answer now.</think>"
 
 
@@ -37,7 +38,11 @@ class AnswerTokens:
     def of(cls, answer: Answer, lm: LanguageModel) -> AnswerTokens:
         """Words of one token, else the first tokens of the words; a token that begins both answers belongs to none.
 
-        Raises IsoklError when an answer has no token of its own."""
+        Raises IsoklError when an answer has no token of its own, or nothing forces it."""
+        if not lm.chat.encode(answer.prefill):
+            raise IsoklError(
+                "the text that forces an answer is empty: give the prefill that comes before its words"
+            )
         sides = [[lm.chat.encode(word) for word in words] for words in (answer.first, answer.second)]
         whole = [list(dict.fromkeys(ids[0] for ids in side if len(ids) == 1)) for side in sides]
         begun = [list(dict.fromkeys(ids[0] for ids in side if ids)) for side in sides]
@@ -152,36 +157,43 @@ def _pack(
     store: Store,
     kept: Sequence[Kept],
 ) -> None:
-    """One row per rollout: what its cache lacks of its text, and behind it every fork, told apart by the mask. Where
-    there is no cache, the text is read first."""
+    """A row holds what its cache lacks of a rollout's text, and behind it all forks (or as many as may stand in a row), told
+    apart by the mask. Where there is no cache, the text is read first."""
     by_row: dict[Row, list[_Fork]] = {}
     for f in sorted(forks, key=lambda f: (f.prompt, f.dose)):  # rows that may share their text are neighbours
         by_row.setdefault((f.dose, f.prompt), []).append(f)
 
-    def read(chunk: Sequence[Row], source: Kept | None) -> None:
-        row_forks = [by_row[row] for row in chunk]
-        reached = [max(f.point for f in some) for some in row_forks]
+    def read(chunk: Sequence[list[_Fork]], source: Kept | None) -> None:
+        rows = [(some[0].dose, some[0].prompt) for some in chunk]
+        reached = [max(f.point for f in some) for some in chunk]
         distinct, text = distinct_texts(
-            (p, *tokens[d, p, :end].tolist()) for (d, p), end in zip(chunk, reached, strict=True)
+            (p, *tokens[d, p, :end].tolist()) for (d, p), end in zip(rows, reached, strict=True)
         )
         first = [text.index(i) for i in range(len(distinct))]
         contexts = [[*prompts[p], *reply] for p, *reply in distinct]
-        branches = [[(len(prompts[f.prompt]) + f.point, f.suffix) for f in row_forks[i]] for i in first]
-        strength = torch.tensor([doses[d] for d, _ in chunk], dtype=torch.float32, device=lm.device)
+        branches = [[(len(prompts[f.prompt]) + f.point, f.suffix) for f in chunk[i]] for i in first]
+        strength = torch.tensor([doses[d] for d, _ in rows], dtype=torch.float32, device=lm.device)
         edits.arrange(strength, torch.tensor(text, device=lm.device))
-        cache, cached = source.take(chunk, first) if source else _read(lm, contexts)
+        cache, cached = source.take(rows, first) if source else _read(lm, contexts)
         logits = lm.forward_packed(pack(contexts, branches, cached), cache)
-        row, slot = zip(*((i, j) for i, some in enumerate(row_forks) for j in range(len(some))), strict=True)
-        store([f for some in row_forks for f in some], logits[row, slot])
+        row, slot = zip(*((i, j) for i, some in enumerate(chunk) for j in range(len(some))), strict=True)
+        store([f for some in chunk for f in some], logits[row, slot])
 
     source_of = {row: source for source in kept for row in source.rows}
     kinds = {row: (source_of.get(row), max(len(f.suffix) for f in some)) for row, some in by_row.items()}
     for source, width in dict.fromkeys(kinds.values()):  # a slot is as wide as its widest suffix
-        rows = [row for row in by_row if kinds[row] == (source, width)]
-        most = max(len(by_row[row]) for row in rows)
+        most = max(1, FORKS // width)
+        parts = [
+            some[start : start + most]
+            for row, some in by_row.items()
+            if kinds[row] == (source, width)
+            for start in range(0, len(some), most)
+        ]
+        most = max(map(len, parts))
         fed = 1 + most * width
-        longest = max(map(len, prompts)) + tokens.shape[2] + fed
-        in_batches(lm, rows, lm.max_rows(longest, most, max(fed, PIECE)), partial(read, source=source))
+        text = source.position.shape[1] if source else max(map(len, prompts)) + max(f.point for f in forks)
+        fitting = min(lm.max_rows(text, read=PIECE), lm.max_rows(text + fed, most, fed, packed=True))
+        in_batches(lm, parts, fitting, partial(read, source=source))
 
 
 def _read(lm: LanguageModel, texts: Sequence[Sequence[int]]) -> tuple[Cache, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from isokl_bench.engine.cache import cut_rows
+from isokl_bench.engine.cache import copy_rows
 
 if TYPE_CHECKING:
     from isokl_bench.engine.rollout import Row
@@ -34,10 +34,9 @@ class Kept:
     def take(self, rows: Sequence[Row], texts: Sequence[int]) -> tuple[Cache, Tensor]:
         """A cache of some of the rows to go on with, and its positions [text, column]. texts: the places in `rows` of
         those whose text stands for all that have the same."""
-        upper = [self._place[row] for row in rows]
-        lower = [upper[i] for i in texts]
-        cache = cut_rows(self.cache, self.split, (lower, [0] * len(lower)), (upper, [0] * len(upper)))
-        return cache, self.position[lower]
+        upper = torch.tensor([self._place[row] for row in rows], device=self.position.device)
+        lower = upper[list(texts)]
+        return copy_rows(self.cache, self.split, lower, upper), self.position[lower]
 
     @cached_property
     def _place(self) -> dict[Row, int]:
@@ -45,18 +44,15 @@ class Kept:
 
 
 def keep(
-    cache: Cache,
-    split: int,
-    mask: Tensor,
-    rows: Sequence[Row],
-    where: tuple[Sequence[int], Sequence[int]],
-    read: Sequence[int],
+    cache: Cache, split: int, mask: Tensor, rows: Sequence[Row], lower: Tensor, upper: Tensor, read: Tensor
 ) -> Kept:
-    """Copies from a batch. where: the places of the rows below and above the branch. mask: [row below, column].
-    read: how many tokens of each row are in the cache; what lies behind them is of no meaning."""
-    lower, upper = where
-    copied = cut_rows(cache, split, (lower, [0] * len(lower)), (upper, [0] * len(upper)))
-    mask = mask[list(lower)]
+    """Copies from a batch. lower, upper: [rows], where they are below and above the branch. mask: [row below, column].
+    read: [rows], how many of a row's tokens are in the cache; what lies behind them is of no meaning, and wiped."""
+    copied = copy_rows(cache, split, lower, upper)
+    mask = mask[lower]
     position = torch.where(mask.bool(), mask.cumsum(-1) - 1, -1)
-    end = torch.tensor(read, device=mask.device)[:, None]
-    return Kept(rows, copied, split, position.where(position < end, -1))
+    position = position.where(position < read[:, None], -1)
+    for layer in copied.layers:
+        for held in (layer.keys, layer.values):
+            held.masked_fill_((position < 0)[:, None, :, None], 0.0)
+    return Kept(rows, copied, split, position)

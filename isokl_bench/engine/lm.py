@@ -137,7 +137,8 @@ class LanguageModel:
             if kind == "sliding_attention":
                 first = packed.position - self.config.sliding_window + 1
                 sees = sees & (packed.key[:, None] >= first[..., None])
-            masks[kind] = torch.where(sees, 0.0, torch.finfo(self.dtype).min).to(self.dtype)[:, None]
+            hidden = torch.full(sees.shape, torch.finfo(self.dtype).min, dtype=self.dtype, device=self.device)
+            masks[kind] = hidden.masked_fill_(sees, 0.0)[:, None]
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
     def _attention_kinds(self) -> set[str]:
@@ -146,9 +147,9 @@ class LanguageModel:
             "sliding_attention" if slides else "full_attention"
         }
 
-    def max_rows(self, length: int, keep: int = 1, read: int = 1) -> int:
+    def max_rows(self, length: int, keep: int = 1, read: int = 1, *, packed: bool = False) -> int:
         """How many rows of `length` tokens, `read` of them in one pass and logits at `keep` of them, fit into a safe part
-        of the memory: packing, never a result, follows it."""
+        of the memory: packing, never a result, follows it. packed: the masks are our own, for texts and for rows."""
         cache = 2 * self.cache_bytes(length)  # growing a cache copies it
         mask = (
             read * length * (1 + self.dtype.itemsize)

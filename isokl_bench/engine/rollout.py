@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from isokl_bench.engine.compare import compare
 from isokl_bench.engine.kept import SHARE, Kept
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.packing import in_batches
+from isokl_bench.engine.packing import in_batches, out_of_memory
 from isokl_bench.engine.steering import Steering, attached
 from isokl_bench.engine.walk import BROKEN_BASE, Walk
 from isokl_registry import IsoklError, TokenValues
@@ -100,17 +100,30 @@ def rollout(
         drafts = None  # a wrong guess cannot be cut out of a recurrent state
     keep = 1 if drafts is None else window
     longest = max(map(len, prompts))
-    size = len(rows) * lm.cache_bytes(longest + window)
-    keep_caches &= lm.packable and drafts is None and size < SHARE * lm.free_memory()
+    needed = len(rows) * lm.cache_bytes(longest + window)
+    keep_caches &= lm.packable and drafts is None and needed < SHARE * lm.free_memory()
 
     def walk_batch(batch: Sequence[Row]) -> None:
+        nonlocal keep_caches
         wanted = [row for row in batch if result.complete[row[0]]]
-        if wanted:
-            walk = Walk(
-                lm, edits, prompts, doses, wanted, window, sampler, too_strong, drafts, keep_caches, result
-            )
+        if not wanted:
+            return
+        walk = Walk(
+            lm, edits, prompts, doses, wanted, window, sampler, too_strong, drafts, keep_caches, result
+        )
+        try:
             walk.run()
+        except RuntimeError as error:
+            if not (keep_caches and out_of_memory(error)):
+                raise
+        else:
             result.kept.extend(walk.kept)
+            return
+        # What may save time later goes first. Outside the except block: the traceback would keep the tensors alive.
+        keep_caches = False
+        result.kept.clear()
+        del walk
+        walk_batch(batch)
 
     with attached(lm, steering) as edits:
         size = lm.max_rows(longest + window, keep, read=longest + keep)

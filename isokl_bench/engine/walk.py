@@ -244,9 +244,9 @@ class Walk:
         if not self.keep_caches or not len(rows):
             return
         which = list(zip(self.dose[rows].tolist(), self.prompt[rows].tolist(), strict=True))
-        read = [len(self.prompts[p]) + t - 1 for (_, p), t in zip(which, self.t[rows].tolist(), strict=True)]
-        where = self.text[rows].tolist(), rows.tolist()
-        self.kept.append(keep(self.cache, self.edits.split, self.mask, which, where, read))
+        read = np.array([len(self.prompts[p]) for _, p in which]) + self.t[rows] - 1
+        places = (self._device(part) for part in (self.text[rows], rows, read))
+        self.kept.append(keep(self.cache, self.edits.split, self.mask, which, *places))
 
 
 def gumbel(uniform: Tensor) -> Tensor:

@@ -178,6 +178,25 @@ def test_infinite_logits_count_as_too_strong(monkeypatch, registry):
     assert found.outcome == "converged"
 
 
+def test_beyond_a_dose_that_breaks_none_is_run_to_its_end(monkeypatch, registry):
+    """Whatever order batches come in: a dose beyond one that breaks later may have ended before."""
+
+    def shape(dose):
+        return math.nan if 3 < dose < 4 else dose
+
+    def complete(*doses):
+        found = {}
+        with monkeypatch.context() as patch:
+            patch.setattr(Calibrator, "_first", lambda self, sign, low, high: list(doses))
+            patch.setattr(Calibrator, "_next", lambda self, low, high: ([], []))
+            for e in search(patch, registry, shape).evaluations:
+                found[e.dose] = e.complete
+        return found
+
+    assert complete(0.5, 3.5, 4.5, 6.0) == {0.5: True, 3.5: False, 4.5: False, 6.0: False}
+    assert complete(0.5, 4.5, 6.0) == {0.5: True, 4.5: True, 6.0: False}
+
+
 def test_no_finite_dose_is_an_error(monkeypatch, registry):
     with pytest.raises(IsoklError, match="NaN after block 0 at dose"):
         search(monkeypatch, registry, lambda c: math.nan)

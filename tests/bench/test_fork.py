@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from isokl_bench.engine.fork import THINK_END, AnswerTokens, fork, interruption
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import rollout
-from isokl_registry import Answer, IsoklError
+from isokl_bench.engine.steering import Steering
+from isokl_bench.intervention import Steered
+from isokl_bench.session import MeasureSession
+from isokl_registry import Answer, IsoklError, Prompt
 from tests import oracle
 from tests.architectures import CONFIGS, build
 from tests.bench.test_rollout import TEXTS, steer
@@ -45,9 +51,10 @@ def test_forks_equal_oracle(lm, monkeypatch):
     tokens[1, 1, 4] = lm.eos[0]  # a row that ended: 4 tokens, then EOS
     answer = AnswerTokens.of(ANSWER, lm)
     want = expect(lm, prompts, tokens, steering, doses, answer)
-    for rows, piece in ((10_000, 512), (5, 7)):  # packing must not matter
+    for rows, piece, forks in ((10_000, 512, 1024), (5, 7, 30)):  # packing must not matter
         monkeypatch.setattr(LanguageModel, "max_rows", lambda *a, rows=rows, **k: rows)
         monkeypatch.setattr("isokl_bench.engine.fork.PIECE", piece)
+        monkeypatch.setattr("isokl_bench.engine.fork.FORKS", forks)
         found = fork(lm, prompts, tokens, steering, doses, POINTS, answer)
         np.testing.assert_allclose(found.log_mass_first, want[0], atol=1e-4)
         np.testing.assert_allclose(found.log_mass_second, want[1], atol=1e-4)
@@ -55,9 +62,13 @@ def test_forks_equal_oracle(lm, monkeypatch):
     assert np.isfinite(found.logit_first[0]).all()
 
 
-def test_forks_of_kept_caches_equal_oracle(lm, monkeypatch):
+@pytest.mark.parametrize("linear", ["", "mlp.down_proj|mlp.c_proj"])
+def test_forks_of_kept_caches_equal_oracle(lm, linear, monkeypatch):
     """Rows that ended early, in batches of every size, and fork points short of the window."""
     steering, doses, window = steer(lm, "mean_diff"), [0.0, 1.2], 20
+    if linear:
+        sites = lm.sites([1, 2], [linear])
+        steering = Steering(steering.method, dict(zip(sites, steering.state.values(), strict=True)))
     prompts = [lm.chat.ids(text) for text in TEXTS]
     answer = AnswerTokens.of(ANSWER, lm)
     plain = rollout(lm, prompts, steering, doses, window)
@@ -112,6 +123,53 @@ def test_forks_under_other_attention(attention, monkeypatch):
     np.testing.assert_allclose(found.log_mass_first, want.log_mass_first, atol=1e-4)
 
 
+def test_where_memory_runs_out_the_kept_caches_go_first(monkeypatch):
+    lm = build("llama")
+    steering, prompts = steer(lm, "mean_diff"), [lm.chat.ids(text) for text in TEXTS]
+    want = rollout(lm, prompts, steering, [0.0, 1.2], 8)
+
+    def keep(*args):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("isokl_bench.engine.walk.keep", keep)
+    found = rollout(lm, prompts, steering, [0.0, 1.2], 8, keep_caches=True)
+    assert found.kept == []
+    np.testing.assert_array_equal(found.tokens, want.tokens)
+    assert lm.row_limit >= len(prompts)  # no batch was made smaller
+
+
+def test_points_come_in_any_order_and_equal_rows_agree(monkeypatch):
+    lm = build("gemma3")
+    steering, prompts = steer(lm, "mean_diff"), [lm.chat.ids(text) for text in TEXTS]
+    answer, doses = AnswerTokens.of(ANSWER, lm), [0.0, 1.2, 1.2]
+    full = rollout(lm, prompts, steering, doses, 12, keep_caches=True)
+    found, ordered = (
+        fork(lm, prompts, full.tokens, steering, doses, points, answer, full.kept).log_mass_first
+        for points in ([12, 0, 7, 0], [0, 7, 12])
+    )
+    np.testing.assert_allclose(found, ordered[..., [2, 0, 1, 0]], atol=1e-5)
+    np.testing.assert_allclose(found[1], found[2], atol=1e-5)
+
+
+def test_a_session_lets_go_of_its_caches():
+    lm = build("llama")
+    session = MeasureSession(
+        Steered(lm, steer(lm, "mean_diff"), 1.2),
+        [0.0, 1.0],
+        [Prompt(text, True) for text in TEXTS],
+        AnswerTokens.of(ANSWER, lm),
+        8,
+    )
+    session.release()  # nothing is generated for it
+    assert "greedy" not in vars(session)
+    want = session.forks([0, 4]).log_mass_first
+    assert session.greedy.kept
+    session.release()
+    assert not session.greedy.kept
+    found = MeasureSession.forks(replace(session, _forks={}), [0, 4]).log_mass_first  # read again
+    np.testing.assert_allclose(found, want, atol=1e-4)
+
+
 def counting(forward, fed):
     """Notes how many tokens each row of a forward pass has."""
 
@@ -149,5 +207,7 @@ def test_answer_tokens(tiny):
     )  # single tokens are preferred
     with pytest.raises(IsoklError, match="with the same token"):
         AnswerTokens.of(Answer(":", (" yes",), (" no",)), lm)  # both begin with the space byte
+    with pytest.raises(IsoklError, match="is empty"):
+        AnswerTokens.of(Answer("", ("t",), ("f",)), lm)
     one = AnswerTokens.of(Answer(":", (" true",), (" false",)), tiny)
     assert len(one.first) == len(one.second) == 1
