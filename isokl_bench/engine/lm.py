@@ -151,9 +151,10 @@ class LanguageModel:
         """How many rows of `length` tokens, `read` of them in one pass and logits at `keep` of them, fit into a safe part
         of the memory: packing, never a result, follows it. packed: the masks are our own, for texts and for rows."""
         cache = 2 * self.cache_bytes(length)  # growing a cache copies it
+        masks = 1 + 2 * len(self._attention_kinds()) if packed else 1
         mask = (
-            read * length * (1 + self.dtype.itemsize)
-        )  # which token sees which, as a truth value and as a number
+            read * length * (1 + masks * self.dtype.itemsize)
+        )  # who sees whom, as truth values and as numbers
         return max(1, int(self.free_memory() // (cache + mask + (4 + 2 * keep) * self.vocab * 4)))
 
     def cache_bytes(self, length: int) -> int:

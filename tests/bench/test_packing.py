@@ -26,6 +26,34 @@ np.testing.assert_array_equal(found.tokens, want.tokens)
 """
 
 
+BUDGET = """
+import resource
+import numpy as np
+from isokl_bench.engine.fork import AnswerTokens, fork
+from isokl_registry import Answer
+from tests.architectures import build
+from tests.bench.test_rollout import steer
+
+lm = build("gemma3")
+steering, answer = steer(lm, "mean_diff"), AnswerTokens.of(Answer("?", ("t",), ("f",)), lm)
+prompts, doses = [lm.chat.ids(str(i)) for i in range(24)], [0.0, 1.0]
+tokens = np.random.default_rng(0).integers(0, 250, size=(len(doses), len(prompts), 400))
+fork(lm, prompts[:1], tokens[:1, :1], steering, doses[:1], [0], answer)  # what torch sets up once
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+lm.free_memory = lambda: 300 * 2**20
+fork(lm, prompts, tokens, steering, doses, range(0, 401, 4), answer)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory as Linux counts it")
+def test_forks_take_the_memory_they_may():
+    """A hundred forks of long texts, under two kinds of masks."""
+    done = subprocess.run([sys.executable, "-c", BUDGET], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1.5 * 300
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc as Linux has them")
 def test_a_real_shortage_halves_the_batch_and_changes_nothing():
     done = subprocess.run([sys.executable, "-c", SHORT], capture_output=True, text=True)
