@@ -6,12 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.fork import AnswerTokens, fork
-from isokl_bench.engine.kept import Kept
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.prompted import BROKEN, prompted_fork, prompted_rollout
 from isokl_bench.engine.rollout import Rollout, Sampler, rollout
@@ -22,7 +18,7 @@ from isokl_registry import ForkValues
 class Intervention(Protocol):
     """Rollouts and forks of user messages `texts`, arrays [alpha, text, ·]. At alpha 0 the model is left alone.
 
-    keep_caches, kept: what saves forks time; an intervention may do without."""
+    keep_caches: what saves forks time; an intervention may do without."""
 
     def rollout(
         self,
@@ -39,13 +35,12 @@ class Intervention(Protocol):
     def forks(
         self,
         texts: Sequence[str],
-        tokens: NDArray[np.int64],
+        written: Rollout,
         alphas: Sequence[float],
         points: Sequence[int],
         answer: AnswerTokens,
-        kept: Sequence[Kept] = (),
     ) -> ForkValues:
-        """See engine.fork; tokens: [alpha, text, token]."""
+        """See engine.fork; written: a rollout of the same texts and alphas."""
         ...
 
     def explain(self, texts: Sequence[str], alpha: float) -> str:
@@ -89,14 +84,20 @@ class Steered:
     def forks(
         self,
         texts: Sequence[str],
-        tokens: NDArray[np.int64],
+        written: Rollout,
         alphas: Sequence[float],
         points: Sequence[int],
         answer: AnswerTokens,
-        kept: Sequence[Kept] = (),
     ) -> ForkValues:
         return fork(
-            self.lm, self._ids(texts), tokens, self.steering, self._doses(alphas), points, answer, kept
+            self.lm,
+            self._ids(texts),
+            written.tokens,
+            self.steering,
+            self._doses(alphas),
+            points,
+            answer,
+            written.kept,
         )
 
     def explain(self, texts: Sequence[str], alpha: float) -> str:
@@ -131,13 +132,12 @@ class Prompted:
     def forks(
         self,
         texts: Sequence[str],
-        tokens: NDArray[np.int64],
+        written: Rollout,
         alphas: Sequence[float],
         points: Sequence[int],
         answer: AnswerTokens,
-        kept: Sequence[Kept] = (),
     ) -> ForkValues:
-        return prompted_fork(self.lm, *self._ids(texts), tokens, alphas, points, answer)
+        return prompted_fork(self.lm, *self._ids(texts), written.tokens, alphas, points, answer)
 
     def explain(self, texts: Sequence[str], alpha: float) -> str:
         return BROKEN

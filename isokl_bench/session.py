@@ -73,13 +73,8 @@ class MeasureSession:
         return self._forks[key]
 
     def _answer_at(self, points: Sequence[int]) -> ForkValues:
-        if not max(points):
-            nothing = np.full((len(self.alphas), len(self.prompts), 0), -1)
-            return self.intervention.forks(self.texts, nothing, self.alphas, points, self.answer)
-        greedy = self.greedy
-        return self.intervention.forks(
-            self.texts, greedy.tokens, self.alphas, points, self.answer, greedy.kept
-        )
+        written = self.greedy if max(points) else Rollout.empty(len(self.alphas), len(self.prompts), 0)
+        return self.intervention.forks(self.texts, written, self.alphas, points, self.answer)
 
     def release(self) -> None:
         """Let go of the caches that only forks need."""

@@ -55,10 +55,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
 
     def copy(self, rows: Tensor) -> RoomyLayer:
         """A layer of some of the rows."""
-        fresh = RoomyLayer()
-        fresh.lazy_initialization(self.keys, self.values)
-        fresh._hold(self.keys[rows], self.values[rows])
-        return fresh
+        return self._with(self.keys[rows], self.values[rows])
 
     def cut(self, rows: Tensor, index: Tensor) -> RoomyLayer:
         """A layer whose row i, position j is row rows[i], position index[i, j] of this one."""
@@ -66,9 +63,12 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         def take(x: Tensor) -> Tensor:
             return x.transpose(1, 2)[rows[:, None], index].transpose(1, 2)
 
+        return self._with(take(self.keys), take(self.values))
+
+    def _with(self, keys: Tensor, values: Tensor) -> RoomyLayer:
         fresh = RoomyLayer()
-        fresh.lazy_initialization(self.keys, self.values)
-        fresh._hold(take(self.keys), take(self.values))
+        fresh.lazy_initialization(keys, values)
+        fresh._hold(keys, values)
         return fresh
 
     def _hold(self, keys: Tensor, values: Tensor) -> None:
@@ -142,6 +142,11 @@ def cut_mask(mask: Tensor, cut: Cut) -> Tensor:
     return torch.where(
         index >= 0, mask[torch.tensor(rows, device=mask.device)[:, None], index.clamp_min(0)], 0
     )
+
+
+def positions(mask: Tensor) -> Tensor:
+    """Which position of its text each column of a cache holds, −1 for none. mask: [row, column], padded on the left."""
+    return torch.where(mask.bool(), mask.cumsum(-1) - 1, -1)
 
 
 def shifted(length: int, back: Sequence[int], device: torch.device) -> Tensor:

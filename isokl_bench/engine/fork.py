@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from isokl_bench.engine.cache import positions
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.kept import Kept
 from isokl_bench.engine.lm import LanguageModel
@@ -182,17 +183,17 @@ def _pack(
     source_of = {row: source for source in kept for row in source.rows}
     kinds = {row: (source_of.get(row), max(len(f.suffix) for f in some)) for row, some in by_row.items()}
     for source, width in dict.fromkeys(kinds.values()):  # a slot is as wide as its widest suffix
-        most = max(1, FORKS // width)
+        cap = max(1, FORKS // width)
         parts = [
-            some[start : start + most]
+            some[start : start + cap]
             for row, some in by_row.items()
             if kinds[row] == (source, width)
-            for start in range(0, len(some), most)
+            for start in range(0, len(some), cap)
         ]
         most = max(map(len, parts))
         fed = 1 + most * width
-        text = source.position.shape[1] if source else max(map(len, prompts)) + max(f.point for f in forks)
-        fitting = min(lm.max_rows(text, read=PIECE), lm.max_rows(text + fed, most, fed, packed=True))
+        length = source.position.shape[1] if source else max(map(len, prompts)) + max(f.point for f in forks)
+        fitting = min(lm.max_rows(length, read=PIECE), lm.max_rows(length + fed, most, fed, packed=True))
         in_batches(lm, parts, fitting, partial(read, source=source))
 
 
@@ -202,7 +203,7 @@ def _read(lm: LanguageModel, texts: Sequence[Sequence[int]]) -> tuple[Cache, Ten
     cache = lm.new_cache()
     for start in range(0, ids.shape[1], PIECE):
         lm.forward(ids[:, start : start + PIECE], mask[:, : start + PIECE], cache)
-    return cache, torch.where(mask.bool(), mask.cumsum(-1) - 1, -1)
+    return cache, positions(mask)
 
 
 def _replay(

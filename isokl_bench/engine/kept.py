@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from isokl_bench.engine.cache import copy_rows
+from isokl_bench.engine.cache import copy_rows, positions
 
 if TYPE_CHECKING:
     from isokl_bench.engine.rollout import Row
@@ -49,8 +49,7 @@ def keep(
     """Copies from a batch. lower, upper: [rows], where they are below and above the branch. mask: [row below, column].
     read: [rows], how many of a row's tokens are in the cache; what lies behind them is of no meaning, and wiped."""
     copied = copy_rows(cache, split, lower, upper)
-    mask = mask[lower]
-    position = torch.where(mask.bool(), mask.cumsum(-1) - 1, -1)
+    position = positions(mask[lower])
     position = position.where(position < read[:, None], -1)
     for layer in copied.layers:
         for held in (layer.keys, layer.values):

@@ -152,9 +152,7 @@ class LanguageModel:
         of the memory: packing, never a result, follows it. packed: the masks are our own, for texts and for rows."""
         cache = 2 * self.cache_bytes(length)  # growing a cache copies it
         masks = 1 + 2 * len(self._attention_kinds()) if packed else 1
-        mask = (
-            read * length * (1 + masks * self.dtype.itemsize)
-        )  # who sees whom, as truth values and as numbers
+        mask = read * length * (1 + masks * self.dtype.itemsize)  # as truth values, and as numbers
         return max(1, int(self.free_memory() // (cache + mask + (4 + 2 * keep) * self.vocab * 4)))
 
     def cache_bytes(self, length: int) -> int:

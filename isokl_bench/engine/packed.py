@@ -43,6 +43,7 @@ def pack(contexts: Sequence[Sequence[int]], branches: Sequence[Sequence[Branch]]
     cells = [list(chain.from_iterable(map(_padded, row, widths.tolist()))) for row in rows]
     ids, position = torch.tensor(cells, device=cached.device).unbind(-1)
     slot = torch.arange(1 + most).repeat_interleave(widths).to(cached.device)
+    # how much of the context each token sees, beside its own slot
     limit = torch.tensor([[0, *(seen for seen, _ in row[1:])] for row in rows], device=cached.device)[:, slot]
     key = torch.cat([cached, position], 1)
     of_key = torch.nn.functional.pad(slot, (cached.shape[1], 0))
