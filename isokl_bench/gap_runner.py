@@ -17,7 +17,7 @@ from isokl_bench.engine.steering import Steering
 from isokl_bench.events import Event, Listener
 from isokl_bench.gap_sources import Source, phase_name, sources
 from isokl_bench.record import Record
-from isokl_bench.statistics import bootstrap_stat, bounds
+from isokl_bench.statistics import closed
 from isokl_bench.workbench import load_model
 from isokl_db import Attempt, StoreError
 from isokl_db import rows as stored
@@ -99,7 +99,7 @@ class GapRunner:
         steered, base = self._values(source, ids, coefficient)
         if np.isinf(steered.kl).any():
             return row(reason=explain_nonfinite(self.lm, ids, self.steering, coefficient))
-        low, high = self._interval(steered, base)
+        low, high = map(closed, self.plan.stat.interval(steered, base))
         return row(mean=float(self.plan.stat(steered, base)), low=low, high=high)
 
     def _values(
@@ -113,13 +113,6 @@ class GapRunner:
         found = rollout(self.lm, ids, self.steering, doses, source.tokens, sampler=sampler)
         steered = found.values(0)
         return steered, found.values(1) if len(doses) > 1 else unknown_values(*steered.kl.shape)
-
-    def _interval(self, steered: TokenValues, base: TokenValues) -> tuple[float | None, float | None]:
-        """Of the stat, over resampled prompts; of one prompt there is none."""
-        n, stat = len(steered.kl), self.plan.stat
-        if n == 1:
-            return None, None
-        return bounds(bootstrap_stat(lambda p: stat(steered.of(p), base.of(p)), n, self.plan.config.seed))
 
 
 def along_base(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isokl_bench.engine.calibrate import Calibration
-from isokl_bench.statistics import bootstrap_means
+from isokl_bench.statistics import mean_intervals
 from isokl_db import rows as stored
 from isokl_registry import IsoklError, Measurement, Metric
 
@@ -53,7 +53,7 @@ def measurement_rows(
 ) -> tuple[list[stored.Measurement], list[stored.Summary]]:
     """Rows of one quantity at the alphas in `keep`, and its mean over prompts at each alpha and position.
 
-    Raises IsoklError when a metric returns another shape than it should, or infinity."""
+    Raises IsoklError when a metric returns another shape than it should, infinity, or a share that is none."""
     values = np.asarray(found.values, dtype=float)
     positions: Sequence[int | None] = [None] if found.positions is None else list(found.positions)
     if found.positions is None:
@@ -69,6 +69,11 @@ def measurement_rows(
         )
     if np.isnan(values).any() and not found.reason:
         raise IsoklError(f"metric {metric.label()!r} returns NaN in {found.quantity!r} without a reason")
+    if found.share and not (np.isnan(values) | (values == 0) | (values == 1)).all():
+        raise IsoklError(
+            f"metric {metric.label()!r} returns {found.quantity!r} as a share with other values than 0 and 1: leave "
+            "share=True out"
+        )
     side: stored.Sign = 1 if sign > 0 else -1
     name = metric.label()
     measurements: list[stored.Measurement] = []
@@ -89,7 +94,8 @@ def measurement_rows(
                     reason=found.reason if missing else None,
                 )
             )
-        for interval, position_index in zip(bootstrap_means(values[a].T, seed), positions, strict=True):
+        intervals = mean_intervals(values[a].T, seed, share=found.share)
+        for interval, position_index in zip(intervals, positions, strict=True):
             summaries.append(
                 stored.Summary(
                     sign=side,

@@ -36,7 +36,7 @@ from isokl_bench.phases import (
 )
 from isokl_bench.rows import calibration_row, measurement_rows
 from isokl_bench.session import MeasureSession
-from isokl_bench.statistics import bootstrap_stat, bounds
+from isokl_bench.statistics import closed
 from isokl_bench.workbench import Workbench
 from isokl_db import Attempt, Phase, StoreError
 from isokl_db import rows as stored
@@ -158,7 +158,6 @@ class Runner:
             plan.stat,
             plan.target,
             plan.config.tolerance,
-            plan.config.seed,
             self._report_round,
         )
         with self.phase(
@@ -243,7 +242,7 @@ class Runner:
         with self.phase(name, f"validating on {len(splits.holdout)} holdout prompts") as phase:
             for quantity, (prompts, sampler) in cases.items():
                 steered, base = self._read(intervention, prompts, sampler)
-                low, high = self._interval(steered, base)
+                low, high = map(closed, self.plan.stat.interval(steered, base))
                 phase.summaries.append(
                     stored.Summary(
                         sign=1 if sign > 0 else -1,
@@ -257,16 +256,6 @@ class Runner:
                     )
                 )
         self.say("note", ", ".join(f"{s.quantity} {s.mean:.3f}" for s in phase.summaries))
-
-    def _interval(self, steered: TokenValues, base: TokenValues) -> tuple[float, float]:
-        """Of the stat, over resampled prompts."""
-        plan = self.plan
-        resampled = bootstrap_stat(
-            lambda prompts: plan.stat(steered.of(prompts), base.of(prompts)),
-            len(steered.kl),
-            plan.config.seed,
-        )
-        return bounds(resampled)
 
     def _measure(self, sign: int, intervention: Intervention) -> list[str]:
         """Store every metric and trace that is missing; returns a line for each that failed (a stranger's code may)."""

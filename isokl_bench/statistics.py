@@ -1,89 +1,86 @@
-"""Intervals over prompts: the percentile bootstrap of means, and of the calibrated coefficient."""
+"""Means with their intervals over prompts, and where a stat of the dose meets its target."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from isokl_registry import interval
+
 Array = NDArray[np.float64]
-RESAMPLES = 10_000
-LEVEL = 95.0
-TOGETHER = 256  # means whose resamples are held in memory at a time
+APART = 1.1  # doses nearer to a root than by this factor say more of single tokens than of a slope
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over n prompts with its 95 % percentile bootstrap interval."""
+    """A mean over n prompts with its 95 % interval; None is an end that is open."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
 
 
-def resamples(n: int, seed: int, count: int = RESAMPLES) -> NDArray[np.int64]:
-    """[count, n] indices drawn with replacement."""
-    return np.random.default_rng(seed).integers(0, n, size=(count, n))
+def mean_intervals(values: Array, seed: int = 0, *, share: bool = False) -> list[Interval | None]:
+    """Of the mean of each row of `values` [row, prompt], NaN left out; None for a row with nothing left.
 
-
-def bounds(values: Array) -> tuple[float, float]:
-    """The 95 % percentile interval of bootstrap values (which may be infinite: no interpolation)."""
-    tail = (100 - LEVEL) / 2
-    low, high = np.percentile(values, [tail, 100 - tail], method="nearest")
-    return float(low), float(high)
-
-
-def bootstrap_means(values: Array, seed: int = 0) -> list[Interval | None]:
-    """Interval of the mean of each row of `values` [rows, n], NaN left out; None for a row with nothing left.
-
-    The rows share their resamples, so intervals of the same prompts are comparable; a resample in which a row has
-    no number at all is left out for that row."""
-    n = values.shape[1]
-    weights = np.zeros((RESAMPLES, n))
-    np.add.at(weights, (np.arange(RESAMPLES)[:, None], resamples(n, seed)), 1.0)
-    found: list[Interval | None] = []
-    for start in range(0, len(values), TOGETHER):
-        some = values[start : start + TOGETHER]
-        scored = ~np.isnan(some)
-        sums, counts = np.where(scored, some, 0.0) @ weights.T, scored @ weights.T
-        for row, kept, total, count in zip(some, scored, sums, counts, strict=True):
-            drawn, number = count > 0, int(kept.sum())
-            interval = bounds(total[drawn] / count[drawn]) if number else (0.0, 0.0)
-            found.append(Interval(float(row[kept].mean()), *interval, number) if number else None)
+    share: the values are 0 and 1, and Wilson's interval is theirs; that of other means is the studentised bootstrap's,
+    with the same resamples for all rows that have as many numbers."""
+    ordered = np.sort(values, axis=1)  # NaN last
+    counts = (~np.isnan(ordered)).sum(1)
+    found: list[Interval | None] = [None] * len(values)
+    for n in set(counts[counts > 0].tolist()):
+        (rows,) = np.nonzero(counts == n)
+        some = ordered[rows, :n]
+        ends = interval.shares(some.sum(1), n) if share else interval.means(some, seed)
+        for row, mean, low, high in zip(rows.tolist(), some.mean(1).tolist(), *ends, strict=True):
+            found[row] = Interval(mean, closed(low), closed(high), n)
     return found
 
 
-def bootstrap_stat(stat: Callable[[NDArray[np.int64]], Array], n: int, seed: int) -> Array:
-    """Any number of a set of n prompts on resampled sets of them, [1000]. stat(prompts [k, n]): the numbers [k]."""
-    return np.concatenate([stat(chosen) for chosen in np.split(resamples(n, seed, 1000), 20)])
+def closed(end: float) -> float | None:
+    """The end of an interval as it is stored: None where it is open."""
+    return float(end) if math.isfinite(end) else None
 
 
-def crossing(doses: Sequence[float], values: ArrayLike, target: float) -> Array:
-    """The doses at which the columns of `values` [dose, ...] first pass `target`: interpolated on (log dose, log value),
-    or on the value itself from one that is clearly negative.
+def crossing(doses: Sequence[float], values: ArrayLike, target: float) -> float:
+    """The dose at which `values` [dose] first pass `target`: interpolated on (log dose, log value), or on the value itself
+    from one that is clearly negative.
 
     doses: ascending, positive. Where the values never pass it, infinity; where they start above it, 0."""
-    values = np.asarray(values, dtype=float)
-    above = values > target
-    after = above.argmax(0)
-    first = np.minimum(np.maximum(after, 1), len(values) - 1)
-    x0, x1 = np.log(doses)[first - 1], np.log(doses)[first]
-    y0, y1 = (np.take_along_axis(values, index[None], 0)[0] for index in (first - 1, first))
-    with np.errstate(all="ignore"):  # columns that never pass the target give nonsense, replaced below
+    y = np.asarray(values, dtype=float)
+    after = int((y > target).argmax())
+    if not y[after] > target:
+        return math.inf
+    if after == 0:
+        return 0.0
+    (x0, x1), (y0, y1) = np.log(doses[after - 1 : after + 1]), y[after - 1 : after + 1]
+    if y0 == -math.inf:
+        return doses[after]
+    if target > 0 and y0 >= -1e-3 * target and y1 < math.inf:
         least = 1e-6 * target  # less may be rounding, and its logarithm anything
-        logs = (y0 >= -1e-3 * target) & (y1 < np.inf) & (target > 0)
-        y0 = np.where(logs, np.maximum(y0, least), y0)
-        y0, y1, y = (np.where(logs, np.log(value), value) for value in (y0, y1, np.float64(target)))
-        share = np.where(y1 > y0, (y - y0) / (y1 - y0), 0.0)
-        found = np.exp(x0 + share * (x1 - x0))
-    return np.where(above.any(0), np.where(after == 0, 0.0, found), np.inf)
+        y0, y1, target = np.log([max(y0, least), y1, target])
+    return float(np.exp(x0 + (target - y0) / (y1 - y0) * (x1 - x0)))
 
 
-APART = 1.1  # doses nearer to a root than by this factor say more of single tokens than of a slope
+def crossing_interval(
+    doses: Sequence[float], ends: Sequence[interval.Ends], target: float, root: float
+) -> interval.Ends:
+    """The doses around `root`, one of `doses`, at which the interval of the stat holds the target: they are those that
+    the prompts do not tell from the root.
+
+    doses: ascending, positive; ends: of the stat's interval at each. Always with the root in it. 0 or infinity where
+    it goes on beyond the doses, or where an end of the stat is open as far as they go."""
+    here = list(doses).index(root)
+    lows, highs = zip(*ends, strict=True)
+    under = max((i for i in range(here + 1) if highs[i] <= target), default=None)
+    low = 0.0 if under is None else crossing(doses[under : here + 1], highs[under : here + 1], target)
+    high = crossing(doses[here:], lows[here:], target)
+    return min(low, root), max(high, root)
 
 
 def log_slope(doses: Sequence[float], values: Sequence[float], target: float) -> float | None:
@@ -95,7 +92,7 @@ def log_slope(doses: Sequence[float], values: Sequence[float], target: float) ->
     if not positive:
         return None
     x, y = np.array(positive).T
-    root = float(crossing(x.tolist(), y, target))
+    root = crossing(x.tolist(), y, target)
     if not 0 < root < math.inf:
         return None
     first = np.searchsorted(x, root / APART, side="right") - 1

@@ -14,8 +14,9 @@ from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import Rollout, rollout, teacher_forced, unknown_values
 from isokl_bench.engine.steering import Steering
-from isokl_bench.statistics import bootstrap_stat, bounds, crossing, log_slope
+from isokl_bench.statistics import crossing, crossing_interval, log_slope
 from isokl_registry import IsoklError, Stat, TokenValues
+from isokl_registry.interval import Ends
 
 SMALLEST, LARGEST = 1e-4, 1e6  # |dose| tried where a method's range has no end of its own
 # The cheap look: so many doses of the whole range, then so many between two of those; on so many prompts and tokens.
@@ -48,8 +49,8 @@ class Calibration:
     """The result of one search, with everything that was tried.
 
     outcome: converged, jump, budget_not_reached or budget_exceeded. coefficient: the signed dose. value: the stat
-    there. dose_above, value_above: after a jump, the other side. low, high: 95 % bootstrap interval of the
-    coefficient over prompts, None where the target was not crossed. pool: tokens that the stat saw at the coefficient, of
+    there. dose_above, value_above: after a jump, the other side. low, high: 95 % interval of the coefficient over
+    prompts, None where it is open and where the target was not crossed. pool: tokens that the stat saw at the coefficient, of
     prompts × window. slope: d log stat / d log dose at the target, None after a jump and where it was not crossed.
     """
 
@@ -85,7 +86,6 @@ class Calibrator:
     stat: Stat
     target: float
     tolerance: float
-    seed: int
     report: Report = lambda evaluations: None
     _tried: list[_Tried] = field(default_factory=list)
 
@@ -136,7 +136,7 @@ class Calibrator:
                 raise IsoklError(explain_nonfinite(self.lm, prompts, self.steering, signed[0]))
             after = int((values > self.target).argmax()) if (values > self.target).any() else count - 1
             ends = (grid[max(after - 1, 0)], grid[max(after, 1)])
-        root = float(np.clip(crossing(grid, values, self.target), low, high))
+        root = np.clip(crossing(grid, values, self.target), low, high)
         return np.clip(np.geomspace(root / BELOW, root * ABOVE, FIRST), low, high).tolist()  # type: ignore[no-any-return]
 
     def _evaluate(
@@ -203,10 +203,8 @@ class Calibrator:
         value = self._stat(values)
         if not found.complete[i] or (value > self._ceiling and not full):
             return _Tried(Evaluation(number, dose, self._ceiling, 0, False), tokens)
-        resampled = bootstrap_stat(
-            lambda prompts: self.stat(values.of(prompts), self._base.of(prompts)), len(tokens), self.seed
-        )
-        return _Tried(Evaluation(number, dose, value, int((tokens >= 0).sum()), True), tokens, resampled)
+        tried = Evaluation(number, dose, value, int((tokens >= 0).sum()), True)
+        return _Tried(tried, tokens, self.stat.interval(values, self._base))
 
     def _best(self) -> Evaluation | None:
         """The evaluation nearest to the target, if one is within the tolerance before the stat first exceeds it."""
@@ -239,8 +237,8 @@ class Calibrator:
         near = over.value < self._ceiling  # else the stat is too steep to be interpolated
         inside = set(np.geomspace(a, b, INSIDE + (2 if near else 3))[1:-1].tolist())
         if near:
-            inside.add(float(crossing([a, b], np.array([under.value, over.value]), self.target)))
-        return sorted(inside - {a, b}), self._beyond(*self._crossings())
+            inside.add(crossing([a, b], [under.value, over.value], self.target))
+        return sorted(inside - {a, b}), self._beyond(*self._ends(a))
 
     def _conclude(self, sign: int) -> Calibration:
         best, (under, over) = self._best(), self._bracket()
@@ -285,8 +283,8 @@ class Calibrator:
         return log_slope([abs(e.dose) for e in ended], [e.value for e in ended], self.target)
 
     def _strong(self, beyond: float) -> list[float]:
-        """The first dose beyond that was too strong to be run to its end, unless such a dose has been: whatever prompts
-        are resampled, the coefficient's interval should end below it."""
+        """The first dose beyond that was too strong to be run to its end, unless such a dose has been: the coefficient's
+        interval should end below it."""
         after = [tried.evaluation for tried in self._tried if abs(tried.evaluation.dose) > beyond]
         after = list(takewhile(lambda e: e.value < math.inf, after))
         if any(e.complete and e.value > self._ceiling for e in after):
@@ -294,42 +292,46 @@ class Calibrator:
         return [abs(e.dose) for e in after if not e.complete][:1]
 
     def _interval(self, chosen: Evaluation, sign: int, number: int) -> tuple[float | None, float | None]:
-        """Bootstrap of the crossing over all doses run to their end; where it ends beyond them, more are run. An end
-        that is not found is None. The coefficient is always inside: a jump's crossing lies between two doses, the
-        coefficient on one."""
+        """From the stat's intervals at all doses run to their end; where it ends beyond them, more are run. An end that
+        is not found is None."""
         coefficient = abs(chosen.dose)
         for more in range(MORE + 1):
-            low, high = self._crossings()
+            low, high = self._ends(coefficient)
             missing = self._beyond(low, high)
             if not missing or more == MORE:
                 break
             self._evaluate(number + more, sign, [], full=missing)
-        ends = sorted(sign * end for end in (min(low, coefficient), max(high, coefficient)))
-        return tuple(end if 0 < abs(end) < math.inf else None for end in ends)  # type: ignore[return-value]
+        ends = sorted([(sign * low, low > 0), (sign * high, high < math.inf)])
+        return tuple(end if found else None for end, found in ends)  # type: ignore[return-value]
 
     def _beyond(self, low: float, high: float) -> list[float]:
-        """Doses to run to their end because an interval ends at 0 or infinity, beyond all that were."""
+        """Doses to run to their end because an interval ends at 0 or infinity, beyond all that were; none where it is open
+        because the stat's own is, which more doses do not mend."""
         least, most = self._range()
+        ended = self._ended()
         first, last = (abs(self._tried[end].evaluation.dose) for end in (0, -1))
-        doses = [max(least, first / OUTSIDE[0])] if low == 0 and first > least else []
-        if high == math.inf:
-            ended = max(abs(t.evaluation.dose) for t in self._tried if t.evaluation.complete)
+        doses = []
+        if low == 0 and first > least and ended[min(ended)][1] < math.inf:
+            doses.append(max(least, first / OUTSIDE[0]))
+        if high == math.inf and ended[max(ended)][0] > -math.inf:
             finite = all(t.evaluation.value < math.inf for t in self._tried)
-            doses += self._strong(ended) or [min(most, last * OUTSIDE[0])] * (last < most and finite)
+            doses += self._strong(max(ended)) or [min(most, last * OUTSIDE[0])] * (last < most and finite)
         return doses
 
-    def _crossings(self) -> tuple[float, float]:
-        """The interval as the doses run so far give it: the crossing on resampled prompts. 0 or infinity where it ends
-        beyond the doses."""
-        kept = {abs(t.evaluation.dose): t.resampled for t in self._tried if t.resampled is not None}
-        return bounds(crossing(list(kept), np.stack(list(kept.values())), self.target))
+    def _ends(self, root: float) -> Ends:
+        """The interval of a root, one of the doses run to their end, as they give it: 0 or infinity where it ends beyond."""
+        ended = self._ended()
+        return crossing_interval(list(ended), list(ended.values()), self.target, root)
+
+    def _ended(self) -> dict[float, Ends]:
+        """The stat's interval at each dose run to its end."""
+        return {abs(tried.evaluation.dose): tried.ends for tried in self._tried if tried.ends is not None}
 
 
 @dataclass(frozen=True)
 class _Tried:
-    """An evaluation with the text it was read from, [prompt, token]; of one that is complete, the stat on resampled
-    prompts."""
+    """An evaluation with the text it was read from, [prompt, token]; of one that is complete, the stat's interval."""
 
     evaluation: Evaluation
     tokens: NDArray[np.int64]
-    resampled: NDArray[np.float64] | None = None
+    ends: Ends | None = None

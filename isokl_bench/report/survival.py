@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isokl_bench.statistics import LEVEL
+from isokl_registry.interval import LEVEL
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -74,6 +74,6 @@ def kaplan_meier(followed: Array, died: Flags) -> Survival:
     estimate = ecdf(CensoredData.right_censored(followed, ~died)).sf
     with warnings.catch_warnings():  # there is no interval at S = 0 or 1: NaN, as documented above
         warnings.simplefilter("ignore", RuntimeWarning)
-        interval = estimate.confidence_interval(LEVEL / 100, method="log-log")
+        interval = estimate.confidence_interval(LEVEL, method="log-log")
     low, high = interval.low.probabilities, interval.high.probabilities
     return Survival(estimate.quantiles, estimate.probabilities, low, high, followed, died)

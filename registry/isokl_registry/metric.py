@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 class Measurement:
     """One quantity at each alpha, holdout prompt and (where there are any) position. NaN means unscored, and `reason` says why.
 
-    values: [alpha, prompt] or [alpha, prompt, position]. positions: the token or fork index of the last axis.
+    values: [alpha, prompt] or [alpha, prompt, position]. positions: the token or fork index of the last axis. share: each
+    value is 0 or 1, so that the mean is a share of prompts, and has the interval of one.
     """
 
     quantity: str
     values: Array
     positions: Sequence[int] | None = None
     reason: str = ""
+    share: bool = False
 
 
 @dataclass(frozen=True)

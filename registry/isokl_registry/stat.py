@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenValues:
-    """Per-token numbers of one rollout, each [prompt, token]; NaN where a row has ended. Sets of resampled prompts come
-    with a dimension more in front, [set, prompt, token].
+    """Per-token numbers of one rollout, each [prompt, token]; NaN where a row has ended. Sets of prompts come with a
+    dimension more in front, [set, prompt, token].
 
     kl: KL(steered ‖ base) in nats. nll: −log p_base of the token that the steered model wrote, in nats.
     """
@@ -27,7 +27,7 @@ class TokenValues:
     nll: Array
 
     def of(self, prompts: NDArray[int64]) -> TokenValues:
-        """The values of some prompts, by index: [n], or [set, n] for resampled sets."""
+        """The values of some prompts, by index: [n], or [set, n] for sets of them."""
         return TokenValues(self.kl[prompts], self.nll[prompts])
 
 
@@ -48,3 +48,13 @@ class Stat(Component, ABC):
 
         base: the base model's own greedy rollout of the same prompts; all NaN where `needs_base` is False, which
         saves that rollout."""
+
+    def interval(self, steered: TokenValues, base: TokenValues) -> tuple[float, float]:
+        """95 % interval of the stat over prompts, with the stat in it; an end that is open is infinite. The interval of a
+        coefficient is made of these: the doses at which they hold the target.
+
+        `isokl_registry.interval` has one for stats that are made of means, and one for percentiles. Unless a stat says
+        which is its own, it has the one that asks for nothing, and is open for fewer than 8 prompts."""
+        from isokl_registry.interval import resampled
+
+        return resampled(self, steered, base)

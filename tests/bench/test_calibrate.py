@@ -36,13 +36,14 @@ def test_coefficient_is_the_oracles(name, registry):
     target = stat(0.7)
     tolerance = 0.02 * target
     stat_plugin = registry.create("stat", "kl_p95")
-    found = Calibrator(lm, steering, prompts, WINDOW, stat_plugin, target, tolerance, 0).run(1)
+    found = Calibrator(lm, steering, prompts, WINDOW, stat_plugin, target, tolerance).run(1)
     assert found.outcome == "converged"
     assert stat(found.coefficient) == pytest.approx(found.value, abs=1e-4)
     assert abs(stat(found.coefficient) - target) <= tolerance
     dose, _, _ = oracle.bisect(stat, target, tolerance, 0.1, 10)
     assert found.coefficient == pytest.approx(dose, rel=0.1)
-    assert found.low <= found.coefficient <= found.high
+    assert found.low is None  # 36 tokens of three prompts do not tell how high the percentile may be
+    assert found.coefficient <= found.high
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,14 @@ def test_a_method_that_always_breaks_is_an_error(spec, registry):
     steering = Steering(Broken(), steer(lm, "mean_diff").state)
     prompts = [lm.chat.ids(text) for text in TEXTS]
     with pytest.raises(IsoklError, match="NaN or infinity after block 1"):
-        Calibrator(lm, steering, prompts, WINDOW, registry.create("stat", spec), 1.0, 0.05, 0).run(1)
+        Calibrator(lm, steering, prompts, WINDOW, registry.create("stat", spec), 1.0, 0.05).run(1)
 
 
 def test_nothing_is_tried_beyond_doses_that_break(registry):
     lm = build("llama")
     steering = Steering(Broken(above=0.02), steer(lm, "mean_diff").state)
     prompts = [lm.chat.ids(text) for text in TEXTS]
-    found = Calibrator(lm, steering, prompts, WINDOW, registry.create("stat", "kl_p95"), 1.0, 0.05, 0).run(1)
+    found = Calibrator(lm, steering, prompts, WINDOW, registry.create("stat", "kl_p95"), 1.0, 0.05).run(1)
     assert found.outcome == "jump"
     assert found.coefficient <= 0.02 < found.dose_above
     assert found.value_above == math.inf
@@ -107,7 +108,7 @@ def search(monkeypatch, registry, shape, *, target=1.0, method="mean_diff", sign
         patch.setattr(calibrate, "explain_nonfinite", lambda *args: "NaN after block 0 at dose 0.0001")
         steering = type("S", (), {"method": registry.create("method", method)})()
         stat = registry.create("stat", "kl_p95")
-        return Calibrator(FakeLM(), steering, [[1]] * 4, 20, stat, target, 0.05, 0).run(sign)
+        return Calibrator(FakeLM(), steering, [[1]] * 32, 20, stat, target, 0.05).run(sign)
 
 
 @settings(max_examples=15, deadline=None)
@@ -123,7 +124,7 @@ def test_converges_on_any_power_law(power, root, target):
     assert found.value == pytest.approx(target * (found.coefficient / c0) ** power)
     assert found.rounds <= 3
     assert found.slope == pytest.approx(power)
-    assert found.pool == 4 * 20
+    assert found.pool == 32 * 20
     assert found.low <= c0 * 1.001
     assert found.high >= c0 * 0.999
 
@@ -213,7 +214,7 @@ def test_early_exit_never_changes_the_outcome(spec, registry, monkeypatch, tiny)
     target = 2.0 if spec == "kl_max" else 0.3
 
     def run():
-        return Calibrator(tiny, steer(tiny, "mean_diff"), prompts, WINDOW, stat, target, 0.05, 0).run(1)
+        return Calibrator(tiny, steer(tiny, "mean_diff"), prompts, WINDOW, stat, target, 0.05).run(1)
 
     early = run()
     monkeypatch.setattr(
@@ -226,7 +227,10 @@ def test_early_exit_never_changes_the_outcome(spec, registry, monkeypatch, tiny)
     assert (early.outcome, early.rounds) == (full.outcome, full.rounds)
     for name in ("coefficient", "value", "low", "high", "dose_above", "value_above", "pool", "slope"):
         one, other = getattr(early, name), getattr(full, name)
-        assert one == other or one == pytest.approx(other, rel=1e-5)  # rows are packed otherwise
+        close = (
+            1e-3 if name == "slope" else 1e-5
+        )  # rows are packed otherwise; a slope is of small differences
+        assert one == other or one == pytest.approx(other, rel=close)
     for one, other in zip(
         early.evaluations, full.evaluations, strict=True
     ):  # of a dose too strong, the bound is kept

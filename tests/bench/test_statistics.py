@@ -1,4 +1,4 @@
-"""Intervals against scipy's bootstrap."""
+"""Means, shares and crossings, by hand and against scipy."""
 
 from __future__ import annotations
 
@@ -6,43 +6,52 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats as scipy_stats
 
-from isokl_bench.statistics import bootstrap_means, bootstrap_stat, bounds, crossing, log_slope
+from isokl_bench.statistics import crossing, crossing_interval, log_slope, mean_intervals
 
-
-def test_mean_interval_is_scipys():
-    values = np.random.default_rng(0).gamma(2.0, size=(2, 32))
-    for row, found in zip(values, bootstrap_means(values), strict=True):
-        want = scipy_stats.bootstrap(
-            (row,), np.mean, method="percentile", n_resamples=10_000, rng=1
-        ).confidence_interval
-        assert found.mean == pytest.approx(row.mean())
-        assert (found.low, found.high) == pytest.approx((want.low, want.high), rel=0.02)
-        assert found.n == 32
+INF = np.inf
 
 
 def test_unscored_values_are_left_out():
-    values = np.array([[1.0, np.nan, 3.0, np.nan], [np.nan] * 4, [2.0] * 4])
-    some, none, all_equal = bootstrap_means(values)
-    assert (some.mean, some.low, some.high, some.n) == (2.0, 1.0, 3.0, 2)
+    values = np.array(
+        [[1.0, np.nan, 3.0, 4.0, np.nan, 7.0, 8.0], [np.nan] * 7, [1.0, 3, 4, 7, 8, np.nan, np.nan]]
+    )
+    some, none, same = mean_intervals(values)
+    assert (some.mean, some.n) == (4.6, 5)
     assert none is None
-    assert (all_equal.low, all_equal.high) == (2.0, 2.0)
+    assert same == some  # whichever prompts they are
 
 
 def test_same_seed_same_interval():
     values = np.random.default_rng(0).normal(size=(1, 8))
-    assert bootstrap_means(values, 3) == bootstrap_means(values, 3)
-    assert bootstrap_means(values, 3) != bootstrap_means(values, 4)
+    assert mean_intervals(values, 3) == mean_intervals(values, 3)
+    assert mean_intervals(values, 3) != mean_intervals(values, 4)
+
+
+@pytest.mark.parametrize("values", [[2.0], [2.0] * 9, [0.1] * 7, [1.0, 2.0]])
+def test_what_has_no_spread_is_open(values):
+    (found,) = mean_intervals(np.array([values]))
+    assert (found.low, found.high, found.n) == (None, None, len(values))
+
+
+def test_shares_have_wilsons_interval():
+    values = np.zeros((3, 32))
+    values[1, :8], values[2, 4:] = 1, np.nan
+    none, quarter, few = mean_intervals(values, share=True)
+    assert (none.mean, none.low, none.high) == (0, 0, pytest.approx(0.107179, abs=1e-6))
+    assert (quarter.low, quarter.high) == pytest.approx((0.132524, 0.421066), abs=1e-6)
+    assert (few.n, few.high) == (4, pytest.approx(0.489891, abs=1e-6))
 
 
 def test_crossing_interpolates_on_logs():
     assert crossing([1, 2, 4, 8], [0.01, 0.04, 0.16, 0.64], 0.08) == pytest.approx(2 * 2**0.5)
-    assert crossing([1, 2], [0.1, 0.2], 1.0) == np.inf
+    assert crossing([1, 2], [0.1, 0.2], 1.0) == INF
     assert crossing([1, 2], [3.0, 4.0], 1.0) == 0
-    assert crossing([1], [0.5], 1.0) == np.inf
+    assert crossing([1], [0.5], 1.0) == INF
     assert crossing([1], [3.0], 1.0) == 0
     assert crossing([1, 2], [-0.02, 0.3], 0.1) == pytest.approx(1 * 2 ** (0.12 / 0.32))
+    assert crossing([1, 2], [0.1, INF], 1.0) == 1  # an open end reaches as far as it can
+    assert crossing([1, 2], [-INF, 4.0], 1.0) == 2
 
 
 @given(power=st.floats(0.2, 5), root=st.floats(1.01, 99))
@@ -51,15 +60,34 @@ def test_crossing_is_exact_on_power_laws(power, root):
     assert crossing(doses, [(d / root) ** power for d in doses], 1.0) == pytest.approx(root, rel=1e-6)
 
 
-def test_coefficient_interval_of_known_spread():
-    """Stat of prompt i at dose c is c·s_i and the target is 1, so the root on a resample is 1 / mean(s)."""
-    scale = np.random.default_rng(0).uniform(0.5, 1.5, size=24)
-    doses = np.geomspace(0.3, 3, 40).tolist()
-    values = [bootstrap_stat(lambda rows, dose=dose: dose * scale[rows].mean(-1), 24, 0) for dose in doses]
-    low, high = bounds(crossing(doses, np.stack(values), 1.0))
-    want = bounds(bootstrap_stat(lambda rows: 1 / scale[rows].mean(-1), 24, 0))
-    assert (low, high) == pytest.approx(want, rel=1e-6)
-    assert low < 1 / scale.mean() < high
+def test_the_interval_of_a_root_is_where_that_of_the_stat_holds_the_target():
+    doses = [1.0, 2.0, 4.0, 8.0]
+    ends = [(0.1 * dose, 0.4 * dose) for dose in doses]  # of a stat that is dose / 4
+    assert crossing_interval(doses, ends, 1.0, 4.0) == (pytest.approx(2.5), INF)
+    assert crossing_interval(doses, ends, 0.3, 1.0) == (0, pytest.approx(3.0))
+    assert crossing_interval(doses, [(0.0, 0.5), (0.1, INF), (1.0, 2.0), (2.0, 4.0)], 1.5, 4.0) == (
+        1.0,
+        pytest.approx(4 * 2**0.585, rel=1e-3),
+    )
+    assert crossing_interval(doses, [(-INF, INF), *ends[1:]], 1.0, 4.0)[0] == pytest.approx(2.5)
+    assert crossing_interval(doses, [(-INF, INF)] * 4, 1.0, 4.0) == (0, INF)
+
+
+@given(
+    ends=st.lists(st.tuples(st.floats(0.01, 9), st.floats(0.01, 9)), min_size=1, max_size=9),
+    target=st.floats(0.1, 5),
+    wider=st.floats(1, 3),
+    data=st.data(),
+)
+def test_a_root_is_in_its_interval_and_wider_ones_of_the_stat_make_it_wider(ends, target, wider, data):
+    ends = [(min(pair), max(pair)) for pair in ends]
+    doses = [2.0**i for i in range(len(ends))]
+    root = data.draw(st.sampled_from(doses))
+    low, high = crossing_interval(doses, ends, target, root)
+    assert 0 <= low <= root <= high
+    less, more = crossing_interval(doses, [(a / wider, b * wider) for a, b in ends], target, root)
+    assert less <= low * (1 + 1e-9)
+    assert more >= high * (1 - 1e-9)
 
 
 @given(power=st.floats(0.2, 9), root=st.floats(1.01, 99))

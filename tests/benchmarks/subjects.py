@@ -33,9 +33,7 @@ class Subject:
     stat: Stat
 
     def calibrate(self) -> Calibration:
-        return Calibrator(
-            self.lm, self.steering, self.prompts, WINDOW, self.stat, TARGET, TOLERANCE, seed=0
-        ).run(1)
+        return Calibrator(self.lm, self.steering, self.prompts, WINDOW, self.stat, TARGET, TOLERANCE).run(1)
 
     def kl_p95(self, dose: float) -> float:
         """By the oracle."""

@@ -47,9 +47,9 @@ class TargetLogit(Metric):
         yield Measurement("target_logit", logit - logit[0])
         yield Measurement("log_ratio", start - start[0])
         yield Measurement("final_log_ratio", final - final[0])
-        yield Measurement("answer_flip", (side != side[0]).astype(float))
-        yield Measurement("flip_to_positive", (side & ~side[0]).astype(float))
-        yield Measurement("flip_to_negative", (~side & side[0]).astype(float))
+        yield Measurement("answer_flip", (side != side[0]).astype(float), share=True)
+        yield Measurement("flip_to_positive", (side & ~side[0]).astype(float), share=True)
+        yield Measurement("flip_to_negative", (~side & side[0]).astype(float), share=True)
 
 
 def last_scored(values: NDArray[float64]) -> NDArray[float64]:

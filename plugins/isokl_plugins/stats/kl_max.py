@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KlMax(Stat):
-    """Maximum of the per-token KL over prompts × tokens; target 4 nat."""
+    """Maximum of the per-token KL over prompts × tokens; target 4 nat.
+
+    It has no interval: a maximum grows with the number of tokens that it is taken over, so there is no one number of
+    which those of other prompts are estimates, and the largest token says nothing of how far others may go."""
 
     name: ClassVar[str] = "kl_max"
     target: ClassVar[float] = 4.0
@@ -24,3 +27,8 @@ class KlMax(Stat):
 
         most: Array = np.nanmax(steered.kl, axis=(-2, -1))
         return most
+
+    def interval(self, steered: TokenValues, base: TokenValues) -> tuple[float, float]:
+        from isokl_registry.interval import OPEN
+
+        return OPEN

@@ -24,3 +24,8 @@ class KlMean(Stat):
 
         mean: Array = np.nanmean(steered.kl, axis=(-2, -1))
         return mean
+
+    def interval(self, steered: TokenValues, base: TokenValues) -> tuple[float, float]:
+        from isokl_registry.interval import smooth
+
+        return smooth(self, steered, base)

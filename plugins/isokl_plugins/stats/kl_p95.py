@@ -31,3 +31,8 @@ class KlP95(Stat):
         with np.errstate(invalid="ignore"):  # infinity between infinities
             between = below + share * (above - below)
         return np.where(above == below, below, between)
+
+    def interval(self, steered: TokenValues, base: TokenValues) -> tuple[float, float]:
+        from isokl_registry.interval import percentile
+
+        return percentile(steered.kl, 95)

@@ -23,3 +23,8 @@ class Nll(Stat):
 
         excess: Array = np.nanmean(steered.nll, axis=(-2, -1)) - np.nanmean(base.nll, axis=(-2, -1))
         return excess
+
+    def interval(self, steered: TokenValues, base: TokenValues) -> tuple[float, float]:
+        from isokl_registry.interval import smooth
+
+        return smooth(self, steered, base)
