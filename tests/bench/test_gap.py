@@ -106,7 +106,7 @@ def test_more_prompts_are_all_that_there_are(registry):
     from isokl_bench.config import RunConfig, resolve
 
     plan = resolve(RunConfig("tiny-qwen", "pca", calibration_prompts=100, holdout_prompts=50), registry)
-    assert len(next(s for s in sources(plan, registry) if s.name == "more_prompts").prompts) == 256 - 64
+    assert len(next(s for s in sources(plan, registry) if s.name == "more_prompts").prompts) == 216 - 64
 
 
 @torch.inference_mode()
