@@ -30,6 +30,7 @@ PROTOCOLS = {"stable": (32, 32), "published": (4, 4)}  # calibration and holdout
 METRICS = ("target_logit", "base_nll", "branch_pmass", "kl_trajectory")
 ALPHAS = (0.0, 0.5, 1.0, 2.0, 4.0)
 PROMPT_ALPHAS = (0.0, 1.0)  # a system message is not there, or it is
+POSITIONS = ("answer", "prompt")  # where contrast pairs are read
 DTYPES = ("float32", "bfloat16", "float16")
 IDENTITY, RUNTIME = {"identity": True}, {"identity": False}
 
@@ -51,7 +52,8 @@ class RunConfig:
 
     model, method, behavior, stat: names, or name[key=value,…]. layers: 60%, 3, 3,5, 2-5, 30%-60%, all, -1. target,
     tolerance: in the stat's unit; None is the stat's own target. protocol: stable (32 calibration and holdout
-    prompts) or published (4). window: tokens per calibration rollout. fit_prompts, calibration_prompts,
+    prompts) or published (4). window: tokens per calibration rollout. position: the token at which contrast pairs are
+    read, the last before the answer word (its prefill behind the prompt) or the last of the prompt. fit_prompts, calibration_prompts,
     holdout_prompts: sizes of the three disjoint prompt sets.
     """
 
@@ -65,6 +67,7 @@ class RunConfig:
     protocol: str = _identity("stable")
     window: int = _identity(20)
     seed: int = _identity(0)
+    position: str = _identity("answer")
     fit_prompts: int = _identity(64)
     calibration_prompts: int | None = _identity(None)
     holdout_prompts: int | None = _identity(None)
@@ -138,6 +141,7 @@ def resolve(config: RunConfig, registry: Registry) -> Resolved:
         "method_version": method.version,
         "method_params": method.params(),
         "layers": list(layers),
+        "position": None if by_prompt else config.position,
         "stat": stat.label(),
         "stat_version": stat.version,
         "target": target,
@@ -199,6 +203,8 @@ def prompt_hashes(texts: Sequence[str]) -> list[str]:
 def _check(config: RunConfig) -> None:
     if config.protocol not in PROTOCOLS:
         raise IsoklError(unknown("protocol", config.protocol, PROTOCOLS))
+    if config.position not in POSITIONS:
+        raise IsoklError(unknown("position", config.position, POSITIONS))
     if config.dtype not in DTYPES:
         raise IsoklError(unknown("dtype", config.dtype, DTYPES))
     if config.window < 1:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from isokl_bench.cli.options import Command, db_option
-from isokl_bench.config import ALPHAS, DTYPES, METRICS, PROTOCOLS, RunConfig
+from isokl_bench.config import ALPHAS, DTYPES, METRICS, POSITIONS, PROTOCOLS, RunConfig
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(RunConfig)}
 
@@ -48,6 +48,11 @@ def alphas(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
 )
 @option("--window", "Tokens per calibration rollout.", type=click.IntRange(1))
 @option("--seed", "Of the prompt sets, the sampling and the bootstrap.", type=int)
+@option(
+    "--position",
+    "Where contrast pairs are read: before the answer word, or at the end of the prompt.",
+    type=click.Choice(POSITIONS),
+)
 @option("--fit-prompts", "Contrast pairs to fit on.", type=int)
 @click.option("--calibration-prompts", type=int, help="Overrides the protocol's number.")
 @click.option("--holdout-prompts", type=int, help="Overrides the protocol's number.")
