@@ -24,7 +24,7 @@ class BehaviorCheck:
     """What the unsteered model does with a behavior's prompts.
 
     pool: tokens in the first `CALIBRATED` of all replies, of `possible`. points: fork points; mass: [fork] mean
-    probability of the answer words there; reached: [fork] how many of the n replies get so far. first: at the start of
+    probability of the answer words there, NaN where no reply gets; reached: [fork] how many of the n replies get so far. first: at the start of
     the reply and at its end, the share of prompts on the side of the first answer word; positive: of the positive
     persona's answer. personas: how far the positive persona, in place of the negative one, moves the log-ratio of the
     answer at the start of the reply towards its own, in nats.
@@ -44,10 +44,10 @@ class BehaviorCheck:
         """What falls short of what a behavior should reach, each with what would help."""
         if self.pool < POOL * self.possible:
             yield f"replies end early ({self.pool} of {self.possible} tokens): ask for longer ones"
-        if self.mass.min() < MASS:
-            worst = self.points[int(self.mass.argmin())]
+        worst = int(np.nanargmin(self.mass))
+        if self.mass[worst] < MASS:
             yield (
-                f"the form does not make the model answer (mass {self.mass.min():.2f} at fork {worst}): "
+                f"the form does not make the model answer (mass {self.mass[worst]:.2f} at fork {self.points[worst]}): "
                 "say in the question how to answer, and give every spelling of the words"
             )
         if self.reached[-1] < REACHED * self.n:
@@ -65,14 +65,15 @@ def check_behavior(
     forks = prompted_fork(lm, ids, ids, cut, [0.0], [*points, REPLY_END], answer)
     ratio, mass = log_ratio(forks), np.exp(forks.log_mass[0])
     target = np.array([1 if prompt.first else -1 for prompt in asked])
+    reached = (~np.isnan(mass[:, :-1])).sum(0)
     sides = [ratio[:, 0], ratio[:, -1]]
     return BehaviorCheck(
         len(asked),
         int((tokens[0, :, :CALIBRATED] >= 0).sum()),
         len(asked) * CALIBRATED,
         points,
-        np.nanmean(mass[:, :-1], axis=0),
-        (~np.isnan(mass[:, :-1])).sum(0),
+        np.nansum(mass[:, :-1], axis=0) / np.where(reached, reached, np.nan),
+        reached,
         (float((sides[0] > 0).mean()), float((sides[1] > 0).mean())),
         (float((sides[0] * target > 0).mean()), float((sides[1] * target > 0).mean())),
         bootstrap_means((persona_move(lm, prompts, asked, answer) * target)[None])[0],
