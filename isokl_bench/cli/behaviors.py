@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,7 @@ def _as_dict(found: BehaviorCheck) -> dict[str, Any]:
         "pool": found.pool,
         "possible": found.possible,
         "forks": list(found.points),
-        "mass": found.mass.tolist(),
+        "mass": [None if math.isnan(mass) else mass for mass in found.mass.tolist()],
         "reached": found.reached.tolist(),
         "first": {"start": found.first[0], "end": found.first[1]},
         "positive": {"start": found.positive[0], "end": found.positive[1]},
@@ -132,10 +133,12 @@ NOTE = (
 
 
 def _cells(one: BehaviorCheck) -> list[str]:
+    import numpy as np
+
     personas = one.personas
     return [
         f"{one.pool / one.possible:.0%}",
-        f"{one.mass.min():.2f}",
+        f"{np.nanmin(one.mass):.2f}",
         f"{one.reached[-1]}/{one.n}",
         _sides(one.first),
         _sides(one.positive),

@@ -23,6 +23,7 @@ OTHER = {  # another value of every field
     "protocol": "published",
     "window": 10,
     "seed": 1,
+    "position": "prompt",
     "fit_prompts": 32,
     "calibration_prompts": 8,
     "holdout_prompts": 8,
