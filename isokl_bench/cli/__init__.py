@@ -16,6 +16,7 @@ COMMANDS = {
     "verify": "Judge the claims R1 to R6 from what is stored.",
     "gap": "Measure what the distance between calibration and evaluation is made of.",
     "plugins": "List what there is of each kind, and what was left out.",
+    "models": "List and clear the converted models in the cache folder.",
     "db": "Look into the results database, and merge others into it.",
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it

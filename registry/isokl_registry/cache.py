@@ -78,12 +78,15 @@ def entries() -> list[Kept]:
 
 
 def clear(name: str | None = None) -> list[Kept]:
-    """Drop what has this name, or everything, also what was left half made."""
+    """Drop what has this name, or everything, also what was left half made and nobody is at."""
+    from filelock import FileLock, Timeout
+
     dropped = [kept for kept in entries() if name in (None, kept.name)]
     for kept in dropped:
         _drop(kept.folder)
-    if name is None:
-        shutil.rmtree(cache_folder(), ignore_errors=True)
+    for part in cache_folder().glob("*.part"):
+        with suppress(Timeout), FileLock(part.with_suffix(".lock"), timeout=0):
+            shutil.rmtree(part, ignore_errors=True)
     return dropped
 
 
