@@ -32,7 +32,9 @@ def convert(file: Path, header: Header, dtype: torch.dtype, what: str) -> None:
                 file.parent, gguf_file=file.name, dtype=dtype, output_loading_info=True
             )
     except Exception as error:  # a third party's file: whatever is wrong with it is one line here
-        why = " ".join(str(error).split())[:300] or type(error).__name__
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        if "ignore_mismatched_sizes" in why:  # transformers' own words point to a report that is silenced
+            why = "its weights have other shapes than its header says"
         raise IsoklError(f"{what} cannot be converted: {why}") from error
     check_whole(info, what)
     if (blocks := model.config.num_hidden_layers) != header.blocks:
