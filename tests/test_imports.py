@@ -21,7 +21,10 @@ ALLOWED = {
     "isokl_plugins": {"isokl_registry"},
     "isokl_bench": {"isokl_registry", "isokl_db"},
 }
-FOREIGN = {"isokl_db": {"sqlalchemy", "alembic", "sqlite_utils"}, "isokl_registry": {"pluggy", "platformdirs", "filelock"}}
+FOREIGN = {
+    "isokl_db": {"sqlalchemy", "alembic", "sqlite_utils"},
+    "isokl_registry": {"pluggy", "platformdirs", "filelock"},
+}
 # The laws of the contract compute, when they are run: they may use what every installation has, and pytest if it is there.
 CONFORMANCE = {"registry/isokl_registry/conformance/": {"torch", "numpy", "safetensors", "pytest"}}
 HEAVY = {"torch", "transformers", "tokenizers", "huggingface_hub", "numpy", "scipy", "pandas", "altair", "vl_convert", "sqlalchemy", "alembic", "gguf", "accelerate"}  # fmt: skip

@@ -89,7 +89,11 @@ def tensors() -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _gguf_name(name: str) -> str:
-    top = {"model.embed_tokens.weight": "token_embd", "model.norm.weight": "output_norm", "lm_head.weight": "output"}
+    top = {
+        "model.embed_tokens.weight": "token_embd",
+        "model.norm.weight": "output_norm",
+        "lm_head.weight": "output",
+    }
     if name in top:
         return f"{top[name]}.weight"
     _, _, block, rest = name.split(".", 3)
@@ -102,7 +106,9 @@ def _add_tokenizer(writer: gguf.GGUFWriter, template: str | None, add_bos: bool)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
     writer.add_token_list([*sorted(pre_tokenizers.ByteLevel.alphabet()), *MORE])
-    writer.add_token_types([gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL])
+    writer.add_token_types(
+        [gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL]
+    )
     writer.add_token_merges(["Ġ t"])
     writer.add_pad_token_id(256)
     writer.add_bos_token_id(257)

@@ -25,10 +25,18 @@ def models(ctx: click.Context, as_json: bool) -> None:
     kept = cache.entries()
     if as_json:
         rows = [
-            {"name": k.name, "made_of": k.about, "folder": str(k.folder), "bytes": k.size, "used": _day(k.used)}
+            {
+                "name": k.name,
+                "made_of": k.about,
+                "folder": str(k.folder),
+                "bytes": k.size,
+                "used": _day(k.used),
+            }
             for k in kept
         ]
-        click.echo(json.dumps({"folder": str(cache.cache_folder()), "limit": cache.LIMIT, "models": rows}, indent=2))
+        click.echo(
+            json.dumps({"folder": str(cache.cache_folder()), "limit": cache.LIMIT, "models": rows}, indent=2)
+        )
         return
     print_table(
         [(k.name, str(k.about.get("dtype", "")), _gigabytes(k.size), f"used {_day(k.used)}") for k in kept],

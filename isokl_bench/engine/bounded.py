@@ -47,7 +47,9 @@ def in_child(job: Callable[[], Any], seconds: float) -> Any:
         return job()
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of torch's threads, which the child has no use for
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # of torch's threads, which the child has no use for
         child = os.fork()
     if child == 0:
         _answer(job, writing)

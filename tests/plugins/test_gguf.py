@@ -103,7 +103,9 @@ def test_the_second_load_is_from_the_cache(file, registry, monkeypatch, capfd):
 def test_every_dtype_is_kept_for_itself(file, registry):
     for dtype in (torch.float32, torch.bfloat16):
         assert load(registry, file, dtype).model.dtype == dtype
-    sizes = {kept.about["dtype"]: (kept.folder / "model.safetensors").stat().st_size for kept in cache.entries()}
+    sizes = {
+        kept.about["dtype"]: (kept.folder / "model.safetensors").stat().st_size for kept in cache.entries()
+    }
     assert sizes["bfloat16"] < 0.7 * sizes["float32"]
 
 
@@ -118,7 +120,18 @@ def test_that_it_takes_long_is_said_only_where_it_does(file, registry):
 
 
 def test_a_run_tells_of_the_conversion_and_stores_the_identity(file, tmp_path):
-    options = ["--protocol", "published", "--window", "2", "--fit-prompts", "2", "--alphas", "1", "--method", "random"]
+    options = [
+        "--protocol",
+        "published",
+        "--window",
+        "2",
+        "--fit-prompts",
+        "2",
+        "--alphas",
+        "1",
+        "--method",
+        "random",
+    ]
     command = ["run", "--model", str(file), "--metric", "base_nll[window=2]", *options]
     done = isokl(*command, "--db", str(tmp_path / "a.db"))
     assert done.returncode == 0, done.stderr
@@ -154,7 +167,9 @@ def test_identity_is_the_file_and_not_where_it_lies(file, tmp_path, registry):
     assert registry.model(str(moved.parent)).identity() == identity  # a folder that holds one
     other = write_gguf(moved, template=None)
     assert registry.model(str(other)).identity()["gguf"] != identity["gguf"]
-    with pytest.raises(IsoklError, match=r"has 2 GGUF files: give --model one of them \(b\.gguf, other\.gguf\)"):
+    with pytest.raises(
+        IsoklError, match=r"has 2 GGUF files: give --model one of them \(b\.gguf, other\.gguf\)"
+    ):
         write_gguf(moved.with_name("b.gguf"))
         registry.model(str(moved.parent))
 
@@ -184,7 +199,9 @@ def test_a_file_that_is_given_in_a_configuration_resolves(file, registry):
 
 @pytest.mark.parametrize("name", ["none.gguf", "a/none.gguf", "/no/where/none.gguf"])
 def test_a_file_that_is_missing_is_no_hub_id(name, registry):
-    with pytest.raises(IsoklError, match=rf"^model file {name} cannot be read \(No such file or directory\): check"):
+    with pytest.raises(
+        IsoklError, match=rf"^model file {name} cannot be read \(No such file or directory\): check"
+    ):
         registry.model(name).identity()
 
 
@@ -230,7 +247,9 @@ def test_a_kept_model_that_is_damaged_says_how_to_make_it_again(file, registry):
     (kept,) = cache.entries()
     size = (kept.folder / "model.safetensors").stat().st_size
     (kept.folder / "model.safetensors").write_bytes(bytes(size))
-    with pytest.raises(IsoklError, match="cannot be loaded: .*; after `isokl models clear` it is converted again"):
+    with pytest.raises(
+        IsoklError, match="cannot be loaded: .*; after `isokl models clear` it is converted again"
+    ):
         load(registry, file)
 
 

@@ -32,7 +32,9 @@ def number(name: str, value: int) -> bytes:
 
 def tensor(name: str, shape: tuple[int, ...], offset: int, kind: int = 0) -> bytes:
     return (
-        text(name.encode()) + struct.pack(f"<I{len(shape)}Q", len(shape), *shape) + struct.pack("<IQ", kind, offset)
+        text(name.encode())
+        + struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
+        + struct.pack("<IQ", kind, offset)
     )
 
 
@@ -62,7 +64,11 @@ def header(tmp_path: Path, content: bytes) -> Header:
 
 def test_what_a_header_says(tmp_path):
     assert header(tmp_path, build()) == Header("llama", "model", "", 1, 96)  # without a name, the file's
-    named = [*KEYS, key("general.name", STRING, text(b"  Some\n name\x1b[31m ")), number("general.file_type", 3)]
+    named = [
+        *KEYS,
+        key("general.name", STRING, text(b"  Some\n name\x1b[31m ")),
+        number("general.file_type", 3),
+    ]
     assert header(tmp_path, build(named)) == Header("llama", "Some name[31m", "Q4_1", 1, 96)
     written = read_header((piece(write_gguf(tmp_path / "tiny.gguf")),))
     assert replace(written, values=0) == Header("llama", "Tiny Llama", "F32", 2, 0)
@@ -193,7 +199,9 @@ def test_every_cut_of_a_real_file_is_refused(tmp_path):
 
 
 def test_a_folder_or_nothing_is_one_line(tmp_path):
-    with pytest.raises(IsoklError, match=r"none\.gguf cannot be read \(No such file or directory\): check the path"):
+    with pytest.raises(
+        IsoklError, match=r"none\.gguf cannot be read \(No such file or directory\): check the path"
+    ):
         piece(tmp_path / "none.gguf")
     with pytest.raises(IsoklError, match=r"cannot be read \(Is a directory\)"):
         read_header((Piece(tmp_path, 10, 0),))

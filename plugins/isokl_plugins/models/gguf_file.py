@@ -79,7 +79,9 @@ class GgufModel(ModelPlugin):
     def _convert(self, folder: Path, dtype: torch.dtype) -> None:
         from isokl_plugins.models.gguf_convert import convert
 
-        file = folder / "model.gguf"  # alone in its folder, so that nothing beside the original is taken for a part of it
+        file = (
+            folder / "model.gguf"
+        )  # alone in its folder, so that nothing beside the original is taken for a part of it
         first, *more = self.files()
         if not more:
             file.symlink_to(first.resolve())
@@ -102,5 +104,7 @@ def in_folder(folder: Path) -> Path | None:
         return None
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise IsoklError(f"model folder {folder} has {len(found)} GGUF files: give --model one of them ({names})")
+        raise IsoklError(
+            f"model folder {folder} has {len(found)} GGUF files: give --model one of them ({names})"
+        )
     return found[0]

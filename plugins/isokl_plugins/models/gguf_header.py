@@ -51,7 +51,9 @@ def read_header(pieces: tuple[Piece, ...]) -> Header:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _header(_Cursor(data), total, path.stem)
     except OSError as error:
-        raise IsoklError(f"model file {path} cannot be read ({error.strerror or error}): check the path") from None
+        raise IsoklError(
+            f"model file {path} cannot be read ({error.strerror or error}): check the path"
+        ) from None
     except _Bad as bad:
         raise IsoklError(f"model file {path} {bad}") from None
 
@@ -165,7 +167,9 @@ def _tensors(cursor: _Cursor, count: int, total: int, alignment: int) -> tuple[s
             raise _Bad(f"has a tensor {name!r:.80} on top of another: it is damaged")
         end = offset + size
         if start + end > total:
-            raise _Bad(f"is cut off: tensor {name!r:.80} ends at byte {start + end} of {total}; download it again")
+            raise _Bad(
+                f"is cut off: tensor {name!r:.80} ends at byte {start + end} of {total}; download it again"
+            )
     return names, values
 
 
@@ -173,7 +177,9 @@ def _blocks(names: set[str], blocks: int, architecture: str) -> int:
     """The number of blocks, each of which has a tensor: a count that is only said would be believed with memory."""
     numbers = {int(match[1]) for name in names if (match := re.match(r"blk\.(\d{1,6})\.", name))}
     if not blocks or numbers != set(range(len(numbers))) or blocks != len(numbers):
-        raise _Bad(f"has tensors of {len(numbers)} blocks, and {architecture}.block_count is {blocks}: it is damaged")
+        raise _Bad(
+            f"has tensors of {len(numbers)} blocks, and {architecture}.block_count is {blocks}: it is damaged"
+        )
     return blocks
 
 

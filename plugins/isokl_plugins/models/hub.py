@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -42,9 +43,11 @@ class HubModel(FolderModel):
     @cached_property
     def _snapshot(self) -> Path:
         from huggingface_hub import errors, snapshot_download
-        from huggingface_hub.utils import logging
+        from huggingface_hub.utils import disable_progress_bars, logging
 
         logging.set_verbosity_error()  # it tells of each try; ours is the last word
+        if not sys.stderr.isatty():
+            disable_progress_bars()
         try:
             return Path(snapshot_download(self.path, revision=self.revision, allow_patterns=FILES))
         except errors.GatedRepoError:
@@ -64,6 +67,6 @@ class HubModel(FolderModel):
             ) from error
         except Exception as error:  # httpx2, OSError …: the transport is the hub library's own affair
             raise IsoklError(
-                f"the download of model {self.path} broke off ({type(error).__name__}): run it again to go on from there, "
-                f"or {WAYS_OUT}"
+                f"the download of model {self.path} broke off ({type(error).__name__}): run it again (files that are whole "
+                f"are kept), or {WAYS_OUT}"
             ) from error

@@ -24,7 +24,9 @@ class WheelModel(GgufModel):
     def files(self) -> list[Path]:
         found = [path for name in self.packages for path in self._gguf(self._installed(name))]
         if not found:
-            raise IsoklError(f"model {self.name}: {self.packages[0]} has no GGUF file any more: {self._ways()}")
+            raise IsoklError(
+                f"model {self.name}: {self.packages[0]} has no GGUF file any more: {self._ways()}"
+            )
         return found
 
     def notes(self, *, dtype: torch.dtype) -> list[str]:
