@@ -50,7 +50,8 @@ class RunConfig:
     Fields marked identity change the numbers of the calibration and so the config hash; runtime fields do not
     (metrics and alphas are measured on top of a stored calibration).
 
-    model, method, behavior, stat: names, or name[key=value,…]. layers: 60%, 3, 3,5, 2-5, 30%-60%, all, -1. target,
+    model, method, behavior, stat: names, or name[key=value,…]. revision: branch, tag or commit of a hub model; the commit
+    that it leads to is what the hash holds. layers: 60%, 3, 3,5, 2-5, 30%-60%, all, -1. target,
     tolerance: in the stat's unit; None is the stat's own target. protocol: stable (32 calibration and holdout
     prompts) or published (4). window: tokens per calibration rollout. position: the token at which contrast pairs are
     read, the last before the answer word (its prefill behind the prompt) or the last of the prompt. fit_prompts, calibration_prompts,
@@ -73,6 +74,7 @@ class RunConfig:
     holdout_prompts: int | None = _identity(None)
     dtype: str = _identity("float32")
     chat_template: str | None = _identity(None)
+    revision: str | None = _identity(None)
     metrics: tuple[str, ...] = _runtime(METRICS)
     alphas: tuple[float, ...] = _runtime(ALPHAS)
     bidirectional: bool = _runtime(False)
@@ -121,6 +123,8 @@ def resolve(config: RunConfig, registry: Registry) -> Resolved:
     metrics: tuple[Metric, ...] = tuple(registry.create("metric", spec) for spec in config.metrics)
     behavior = registry.behavior(config.behavior)
     model = registry.model(config.model)
+    if config.revision is not None:
+        model = model.at(config.revision)
     prompts = behavior.load(model.prompt_set)
     splits = split_prompts(config, prompts.prompts, behavior.name)
     card = model.identity()

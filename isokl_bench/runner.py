@@ -74,7 +74,7 @@ class Runner:
         self.done = self.attempt.phases()
         self.total = self.left = weight(phase_names(self.plan, self.done))
         self.say("phase", f"loading {self.plan.identity['model']}")
-        self.lm = self.workbench.model(self.plan)
+        self.lm = self.workbench.model(self.plan, partial(self.say, "note"))
         self.lm.notify = partial(self.say, "note")
         for note in self.lm.notes:
             self.say("note", note)

@@ -35,7 +35,10 @@ def alphas(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
 @click.option(
     "--method", required=True, metavar="NAME", help="Steering method, as NAME or 'NAME[key=value,…]'."
 )
-@click.option("--model", required=True, metavar="NAME", help="Model: a name, a hub id or a folder.")
+@click.option(
+    "--model", required=True, metavar="NAME", help="Model: a name, a hub id, a folder or a GGUF file."
+)
+@option("--revision", "Branch, tag or commit of a model from the hub.", metavar="REF")
 @option("--behavior", "Behavior: a name or a TOML file.", metavar="NAME")
 @option("--layers", "Blocks to steer: 60%, 3, 3,5, 2-5, 30%-60%, all, -1.", metavar="SET")
 @option("--stat", "What calibration drives to its target.", metavar="NAME")

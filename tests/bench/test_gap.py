@@ -237,8 +237,8 @@ def test_two_processes_that_measure_the_same_both_end_well(copied, both, monkeyp
 def test_what_the_model_cannot_read_is_unscored(copied, monkeypatch, capsys):
     load = gap_runner.load_model
 
-    def short(plan):
-        lm = load(plan)
+    def short(plan, tell):
+        lm = load(plan, tell)
         lm.config.max_position_embeddings = 50
         return lm
 
