@@ -79,19 +79,16 @@ def entries() -> list[Kept]:
 
 def clear(name: str | None = None) -> list[Kept]:
     """Drop what has this name, or everything, also what was left half made and nobody is at."""
-    from filelock import FileLock, Timeout
-
     dropped = [kept for kept in entries() if name in (None, kept.name)]
     for kept in dropped:
         _drop(kept.folder)
-    for part in cache_folder().glob("*.part"):
-        with suppress(Timeout), FileLock(part.with_suffix(".lock"), timeout=0):
-            shutil.rmtree(part, ignore_errors=True)
+    _drop_leftovers()
     return dropped
 
 
 def trim(limit: int = LIMIT) -> None:
-    """Drop what was used longest ago until the rest fits into the limit."""
+    """Drop what was used longest ago until the rest fits into the limit, and what killed processes have left."""
+    _drop_leftovers()
     found = entries()
     total = sum(kept.size for kept in found)
     for kept in reversed(found):
@@ -146,6 +143,15 @@ def _read(folder: Path) -> dict[str, Any] | None:
 def _drop(folder: Path) -> None:
     (folder / MANIFEST).unlink(missing_ok=True)  # first: from here on it is not there
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _drop_leftovers() -> None:
+    """What is half made, unless somebody is at it."""
+    from filelock import FileLock, Timeout
+
+    for part in cache_folder().glob("*.part"):
+        with suppress(Timeout), FileLock(part.with_suffix(".lock"), timeout=0):
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def _refused(name: str, why: str, need: int) -> str:

@@ -38,7 +38,8 @@ class ModelPlugin(ABC):
         Raise IsoklError when the model cannot be found or reached."""
 
     def at(self, revision: str) -> Self:
-        """The same model at a revision (a branch, a tag or a commit), if it comes from where there are any.
+        """The same model at a revision (a branch, a tag or a commit), if it comes from where there are any; its identity then
+        has a `commit`, at which it can be had again.
 
         Raise IsoklError otherwise."""
         raise IsoklError(f"model {self.name} has no revisions: leave --revision out")

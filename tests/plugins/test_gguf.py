@@ -167,10 +167,10 @@ def test_identity_is_the_file_and_not_where_it_lies(file, tmp_path, registry):
     assert registry.model(str(moved.parent)).identity() == identity  # a folder that holds one
     other = write_gguf(moved, template=None)
     assert registry.model(str(other)).identity()["gguf"] != identity["gguf"]
+    write_gguf(moved.with_name("b.gguf"))
     with pytest.raises(
         IsoklError, match=r"has 2 GGUF files: give --model one of them \(b\.gguf, other\.gguf\)"
     ):
-        write_gguf(moved.with_name("b.gguf"))
         registry.model(str(moved.parent))
 
 
@@ -248,7 +248,7 @@ def test_a_kept_model_that_is_damaged_says_how_to_make_it_again(file, registry):
     size = (kept.folder / "model.safetensors").stat().st_size
     (kept.folder / "model.safetensors").write_bytes(bytes(size))
     with pytest.raises(
-        IsoklError, match="cannot be loaded: .*; after `isokl models clear` it is converted again"
+        IsoklError, match=r"cannot be loaded: .*; after `isokl models clear` it is converted again"
     ):
         load(registry, file)
 
@@ -279,7 +279,7 @@ def test_models_lists_and_clears_what_is_kept(file, registry):
         ("Tiny Llama F32", "bfloat16"),
         ("Tiny Llama F32", "float32"),
     ]
-    with pytest.raises(IsoklError, match="unknown converted model 'Tiny': .*Tiny Llama F32"):
+    with pytest.raises(IsoklError, match=r"unknown converted model 'Tiny': .*Tiny Llama F32"):
         run_cli("models", "clear", "Tiny")
     assert run_cli("models", "clear", "Tiny Llama F32").splitlines() == [
         "dropped Tiny Llama F32 bfloat16 (0.00 GB)",

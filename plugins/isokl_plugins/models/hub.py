@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -43,9 +44,11 @@ class HubModel(FolderModel):
     @cached_property
     def _snapshot(self) -> Path:
         from huggingface_hub import errors, snapshot_download
-        from huggingface_hub.utils import disable_progress_bars, logging
+        from huggingface_hub.utils.tqdm import disable_progress_bars
 
-        logging.set_verbosity_error()  # it tells of each try; ours is the last word
+        logging.getLogger("huggingface_hub").setLevel(
+            logging.ERROR
+        )  # it tells of each try; ours is the last word
         if not sys.stderr.isatty():
             disable_progress_bars()
         try:

