@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import NamedTuple
 
-from isokl_bench.report.control import EFFECT, MARK, NOTE, not_above_control
+from isokl_bench.report.control import MARK, NOTE, not_above_control
+from isokl_bench.report.effect import EFFECT
 from isokl_bench.report.runs import DIMENSIONS, NAMES, NOTHING, Run, differing
 from isokl_bench.report.table import ALPHAS, Estimate, Row
 
-BRACKETED = ("coefficient", "holdout", "target_logit")  # for the other intervals there is table1.csv
-SIGNED = ("target_logit", "pmass_change")  # effects: their zero is "nothing changed"
+EFFECTS = ("log_ratio", "final_log_ratio", "target_logit")
+BRACKETED = ("coefficient", "holdout", *EFFECTS)  # for the other intervals there is table1.csv
+SIGNED = (*EFFECTS, "pmass_change")  # their zero is "nothing changed"
+OPEN = "open"  # an end of an interval that lies beyond what was tried
 
 
 class Cell(NamedTuple):
@@ -37,6 +40,7 @@ class Column:
 MEASURED = (
     Column("coefficient", "coefficient"),
     Column("outcome", "outcome"),
+    Column("slope", "slope"),
     Column("calibration", "calibration"),
     Column("holdout", "holdout"),
     Column("sampled", "holdout_sampled"),
@@ -44,9 +48,11 @@ MEASURED = (
         Column(title, f"{key}_alpha{alpha:g}", alpha)
         for alpha in ALPHAS
         for title, key in (
-            ("target_logit", "target_logit"),
+            ("Δ log-ratio (nats)", "log_ratio"),
+            ("Δ final log-ratio (nats)", "final_log_ratio"),
+            ("Δ target logit", "target_logit"),
             ("NLL ratio", "nll_ratio"),
-            ("pmass change", "pmass_change"),
+            ("Δ pmass", "pmass_change"),
         )
     ),
     Column("n", "n"),
@@ -54,16 +60,17 @@ MEASURED = (
 )
 
 _STAT_NOTE = (
-    "calibration, holdout, sampled: the budget's stat at alpha 1 on the calibration prompts, on the holdout prompts, "
-    "and on those sampled at temperature 1."
+    "calibration, holdout, sampled: the budget's stat at alpha 1 (KL and NLL in nats) on the calibration prompts, on the "
+    "holdout prompts, and on those sampled at temperature 1. slope: d log stat / d log dose at the target."
 )
 _METRICS_NOTE = (
-    "target_logit: change of the target answer's logit; NLL ratio: base-model surprise at the steered text over that "
-    "at its own; pmass change: mean answer mass at the forks, against alpha 0."
+    "Changes against the model without steering (alpha 0), positive towards the behavior's positive side. log-ratio: "
+    "log p(target answer) − log p(other), forced at the start of the reply, and (final) after it; target logit: of the "
+    "target answer alone, at the start: it falls when both answers do. NLL ratio: base-model surprise at the steered "
+    "text over that at its own; pmass: probability of the two answers together, mean over the forks."
 )
 _MARKS_NOTE = (
-    "Marked (bold, or *): target_logit and pmass changes whose interval excludes 0. "
-    f"{NOTHING}: nothing is stored, which is not 0."
+    f"Marked (bold, or *): changes whose interval excludes 0. {NOTHING}: nothing is stored, which is not 0."
 )
 _NO_DOSE_NOTE = "no dose: steered by a prompt, which cannot be calibrated; its KL is as measured, and there is no alpha but 1."
 _JUMP_NOTE = "jump: the stat steps over its target; the coefficient is the largest dose at or under it."
@@ -151,6 +158,13 @@ def significant(value: float) -> str:
     return number(value, digits)
 
 
+def bracket(low: float | None, high: float | None, write: Callable[[float], str]) -> str:
+    """An interval, "" where there is none; an end that is not known while the other is, is open."""
+    if low is None and high is None:
+        return ""
+    return f"[{', '.join(OPEN if end is None else write(end) for end in (low, high))}]"
+
+
 def short(value: object) -> str:
     """A value of the config as a label: its text, or the start of a digest where that is long."""
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
@@ -179,11 +193,11 @@ def _measured(row: Row, key: str) -> Cell:
 
 def _estimate(estimate: Estimate, key: str) -> Cell:
     signed = key.startswith(SIGNED)
-    write = significant if key == "coefficient" else partial(number, digits=2, signed=signed)
-    mean, low, high, _ = estimate
+    digits = 1 if key == "slope" else 2
+    write = significant if key == "coefficient" else partial(number, digits=digits, signed=signed)
     bracketed = key.startswith(BRACKETED) and key != "holdout_sampled"
-    interval = f"[{write(low)}, {write(high)}]" if bracketed and low is not None and high is not None else ""
-    return Cell(write(mean), interval, signed and estimate.excludes_zero)
+    interval = bracket(estimate.low, estimate.high, write) if bracketed else ""
+    return Cell(write(estimate.mean), interval, signed and estimate.excludes_zero)
 
 
 def _prompts(row: Row) -> str:
@@ -194,8 +208,8 @@ def _prompts(row: Row) -> str:
 def _about_intervals(rows: Sequence[Row]) -> str:
     several = [len(row.runs) > 1 for row in rows]
     prompts, seeds = (
-        "95 % bootstrap intervals over prompts",
-        "95 % bootstrap intervals of the mean over seeds",
+        "95 % intervals over prompts",
+        "95 % intervals of the mean over seeds",
     )
     kinds = (
         prompts if not any(several) else seeds if all(several) else f"{prompts}; with several seeds, {seeds}"

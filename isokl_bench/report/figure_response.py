@@ -27,7 +27,7 @@ LINEAR = 0.1  # nats; up to about here the x axis is linear, and logarithmic bey
 TICKS = (0, 0.1, 0.3, 1, 3, 10, 30, 100)
 SHAPES = ("triangle-up", "square", "triangle-down", "diamond", "triangle-right", "triangle-left")
 TITLES = {
-    "target_logit": ("answer forced at once", "Δ target logit"),
+    "log_ratio": ("answer forced at the start of the reply", "Δ log-ratio, nats"),
     "final_log_ratio": ("answer forced after the reply", "Δ final log-ratio, nats"),
 }
 SIDE = 50  # pixels for the y axis of a panel

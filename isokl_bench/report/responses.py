@@ -17,7 +17,7 @@ from isokl_bench.report.table import Estimate
 if TYPE_CHECKING:
     from isokl_db import Store
 
-EFFECTS = ("target_logit", "final_log_ratio")
+EFFECTS = ("log_ratio", "final_log_ratio")
 ORIGIN = {"alpha": 0.0} | dict.fromkeys(("kl", "kl_low", "kl_high", "mean", "low", "high"), 0.0)
 
 Response = dict[float, tuple[float, dict[str, Estimate]]]  # by alpha: KL in nats, effects by their name
