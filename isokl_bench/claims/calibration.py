@@ -74,7 +74,7 @@ def _inside(holdout: float | None) -> bool:
 
 def _calibration(evidence: Evidence, subject: Subject) -> Cell:
     if subject.run is None:
-        values = {"outcome": "failed", "holdout": None, "error": subject.error}
+        values: dict[str, Any] = {"outcome": "failed", "holdout": None, "error": subject.error}
         return Cell(subject.key, values, f"failed: {subject.error}", False, -math.inf)
     outcome, holdout = subject.run.outcome, evidence.holdout(subject)
     margin = -math.inf if holdout is None else min(holdout - BAND[0], BAND[1] - holdout)
@@ -82,7 +82,7 @@ def _calibration(evidence: Evidence, subject: Subject) -> Cell:
     found = "no holdout kl_p95 is stored" if holdout is None else f"holdout {holdout:.3f}"
     slope = subject.run.slope
     text = f"{outcome.replace('_', ' ')}, {found}" + ("" if slope is None else f", slope {slope:.1f}")
-    values: dict[str, Any] = {"outcome": outcome, "holdout": holdout, "slope": slope}
+    values = {"outcome": outcome, "holdout": holdout, "slope": slope}
     return Cell(subject.key, values, text, passes, margin)
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from isokl_bench.claims.evidence import Evidence, Key
 from isokl_bench.claims.verdict import Answer, Cell, Check, Claim, at_least, every
 from isokl_bench.report.cells import number
+from isokl_bench.report.effect import effect
 from isokl_bench.report.table import Estimate, Row
 
 NLL_SAFE, NLL_BROKEN = 2.0, 4.0  # R3: NLL ratio, at most at alpha 1 and more than at alpha 2
@@ -31,7 +32,19 @@ def not_too_cold(evidence: Evidence) -> Claim:
         for quantity, words in (("target_logit", ""), ("log_ratio", " (beside it; decides nothing)"))
     )
     note = "intervals: over the seeds of a row (two or three: their range), of a single seed over prompts"
-    return Claim("R2", "not too cold", every(published.answers), [published, headline], lines=[note])
+    return Claim(
+        "R2", "not too cold", every(published.answers), [published, headline], [note, _sides(evidence)]
+    )
+
+
+def _sides(evidence: Evidence) -> str:
+    """How many rows have the headline effect on which side."""
+    effects = [found for _, row, _ in evidence.rows if row and (found := effect(row))]
+    told = [found.mean > 0 for found in effects if found.excludes_zero]
+    return (
+        f"log_ratio at alpha 1, of {len(effects)} rows: {sum(told)} towards the side that was asked for, "
+        f"{len(told) - sum(told)} reversed, {len(effects) - len(told)} not told from 0"
+    )
 
 
 def not_too_hot_nll(evidence: Evidence) -> Claim:

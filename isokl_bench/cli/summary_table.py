@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from isokl_bench.report.cells import bracket, number
+from isokl_bench.report.cells import bracket, number, significant
 from isokl_bench.report.table import Estimate
 
 if TYPE_CHECKING:
@@ -21,6 +20,14 @@ FLIPS = {"flip_to_positive": "+", "flip_to_negative": "−"}
 Summaries = Mapping[tuple[str, str, float], Mapping[str, Any]]  # by metric, quantity and alpha
 
 
+def _plain(value: float) -> str:
+    return number(value, 2)
+
+
+def _signed(value: float) -> str:
+    return number(value, 2, signed=True)
+
+
 @dataclass(frozen=True)
 class Column:
     """A quantity that is a change from alpha 0, and the quantity that says what it changes from."""
@@ -29,22 +36,20 @@ class Column:
     metric: str
     quantity: str
     base: str = ""
-    signed: bool = True
+    write: Callable[[float], str] = _plain
     unit: str = ""  # of the base's number, where it is not that of the column
-    bracketed: bool = True
 
 
 COLUMNS = (
     Column("log-ratio\n(nats)", "target_logit", "log_ratio", "answer_log_ratio"),
     Column("after reply\n(nats)", "target_logit", "final_log_ratio", "final_answer_log_ratio"),
-    Column("logit", "target_logit", "target_logit", bracketed=False),
-    Column("flips", "target_logit", "answer_flip"),
-    Column("NLL\nratio", "base_nll", "nll_ratio", "nll", signed=False, unit=" nats"),
+    Column("flips\nafter reply", "target_logit", "answer_flip"),
+    Column("NLL\nratio", "base_nll", "nll_ratio", "nll", significant, unit=" nats"),
     Column("pmass", "branch_pmass", "pmass_change", "pmass_mean"),
 )
 _NOTE = (
     "alpha 0: the model without steering; below: changes from it (NLL: the ratio to it). log-ratio: log p(target answer) − "
-    "log p(other). flips: answers that changed sides, of those that could."
+    "log p(other). flips: answers after the reply that changed sides, of those that could."
 )
 
 
@@ -60,9 +65,7 @@ def summary_table(measured: Sequence[Mapping[str, Any]]) -> Table:
     alphas = sorted({alpha for _, _, alpha in rows})
     n = _usual_n(rows, columns)
     caption = f"{_NOTE} In brackets: 95 % intervals over prompts, n = {n}{' where not said' if n else ''}."
-    table = Table(
-        box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left"
-    )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0, caption=caption, caption_justify="left")
     table.add_column("alpha", justify="right")
     for column in columns:
         table.add_column(column.title, justify="right")
@@ -79,7 +82,7 @@ def effect_sentence(measured: Sequence[Mapping[str, Any]], sign: int) -> str:
         summary = found.get(quantity)
         if summary is not None and summary["mean"] is not None:
             estimate = _estimate(summary)
-            numbers = f"{number(estimate.mean, 2, signed=True)} {_interval(estimate, signed=True)}".rstrip()
+            numbers = f"{_signed(estimate.mean)} {_interval(estimate, _signed)}".rstrip()
             parts.append(f"[bold]{_verdict(estimate, sign)}[/] {where} ({numbers}, n = {estimate.n})")
     asked = "" if sign > 0 else ", asked to fall"
     return f"effect at alpha 1 (change of the log-ratio in nats{asked}): {'; '.join(parts)}" if parts else ""
@@ -103,12 +106,10 @@ def _cell(rows: Summaries, column: Column, alpha: float, n: int | None) -> str:
     if summary is None or summary["mean"] is None:
         return NO_VALUE
     estimate = _estimate(summary)
-    signed = column.signed if alpha else quantity.endswith("log_ratio")
-    text = number(estimate.mean, 2, signed=signed) + ("" if alpha else column.unit)
-    if not column.bracketed:
-        return text
-    other = "" if estimate.n == n else f"\nn = {estimate.n}"
-    return f"{text}\n[dim]{_interval(estimate)}{other}[/]"
+    unit, other = "" if alpha else column.unit, "" if estimate.n == n else f"\nn = {estimate.n}"
+    is_signed = column.write is _plain and (alpha or quantity.endswith("log_ratio"))
+    text = (_signed if is_signed else column.write)(estimate.mean)
+    return f"{text}{unit}\n[dim]{_interval(estimate, column.write)}{other}[/]"
 
 
 def _flips(rows: Summaries, alpha: float) -> str:
@@ -125,8 +126,8 @@ def _estimate(summary: Mapping[str, Any]) -> Estimate:
     return Estimate(summary["mean"], summary["low"], summary["high"], summary["n"])
 
 
-def _interval(estimate: Estimate, *, signed: bool = False) -> str:
-    return bracket(estimate.low, estimate.high, partial(number, digits=2, signed=signed)).replace("[", "\\[")
+def _interval(estimate: Estimate, write: Callable[[float], str]) -> str:
+    return bracket(estimate.low, estimate.high, write).replace("[", "\\[")  # not rich's markup
 
 
 def _usual_n(rows: Summaries, columns: Sequence[Column]) -> int | None:

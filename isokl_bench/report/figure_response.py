@@ -42,15 +42,21 @@ def response_figure(found: DoseResponse) -> dict[str, Any]:
 
 def _title(found: DoseResponse) -> Any:
     several = max(found.seeds) > 1
-    means = "means over seeds" if several else "means over holdout prompts"
+    prompts = f"{_range(found.prompts)} holdout prompts"
+    means = f"{_range(found.seeds)} seeds of {prompts}" if several else prompts
     bars = (
         "seeds" if min(found.seeds) > 1 else "seeds, or prompts for a single seed" if several else "prompts"
     )
     return title(
         "Figure 2. What does a nat buy?",
-        "Effect against kl_p95 as measured on the holdout prompts, within the calibration window, at each alpha;",
-        f"{means}, bars: 95 % intervals over {bars}; filled circles: α = 1, the calibrated dose.",
+        "Change of log p(target answer) − log p(other), above 0 towards the behavior's positive side, against kl_p95 as",
+        f"measured on the holdout prompts, within the calibration window, at each alpha; means over {means},",
+        f"bars: 95 % intervals over {bars}; filled circles: α = 1, the calibrated dose.",
     )
+
+
+def _range(counts: set[int]) -> str:
+    return str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
 
 
 class _Drawing:

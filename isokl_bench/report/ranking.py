@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -67,13 +67,12 @@ class Ranking:
     """Methods on one behavior of one model at one budget, the largest effect first.
 
     reach: the largest KL in nats that all of them reach, None where no areas are known. unread: whether that is so
-    because the runs are too many. twins: methods without a row, each with the one that has its row."""
+    because the runs are too many."""
 
     title: str
     entries: list[Entry]
     reach: float | None = None
     unread: bool = False
-    twins: Mapping[str, str] = field(default_factory=dict)
 
 
 def rankings(sheet: Sheet, responses: Responses) -> list[Ranking]:
@@ -81,13 +80,10 @@ def rankings(sheet: Sheet, responses: Responses) -> list[Ranking]:
 
     Areas are those of the first, as many as fit into 108 runs."""
     grouped: dict[tuple[str, ...], list[Row]] = {}
-    for row in sheet.rows:
+    for row in without_twins(sheet.rows)[0]:
         grouped.setdefault(condition(row), []).append(row)
-    several = map(without_twins, grouped.values())
     found = [
-        _ranking(sheet, rows, twins)
-        for rows, twins in several
-        if len({row.first.names[2] for row in rows}) > 1
+        _ranking(sheet, rows) for rows in grouped.values() if len({row.first.names[2] for row in rows}) > 1
     ]
     _find_ranks(found)
     left = RUNS
@@ -108,7 +104,7 @@ def area(points: Sequence[tuple[float, float]], reach: float) -> float:
     return float(np.trapezoid(y, np.append(kl[inside], reach)) / reach)
 
 
-def _ranking(sheet: Sheet, rows: Sequence[Row], twins: Mapping[str, str]) -> Ranking:
+def _ranking(sheet: Sheet, rows: Sequence[Row]) -> Ranking:
     first = rows[0].first
     words = describe(sheet, first, CONDITIONS)
     title = " · ".join(first.names[:2]) + (f" ({words})" if words else "")
@@ -116,7 +112,7 @@ def _ranking(sheet: Sheet, rows: Sequence[Row], twins: Mapping[str, str]) -> Ran
     for entry in entries:
         entry.remark = ", ".join(filter(None, _remarks(sheet, entry)))
     entries.sort(key=lambda entry: -entry.effect.mean if entry.effect else np.inf)
-    return Ranking(title, entries, twins=twins)
+    return Ranking(title, entries)
 
 
 def _remarks(sheet: Sheet, entry: Entry) -> list[str]:

@@ -17,6 +17,7 @@ from isokl_bench.report.ranking import Entry, Ranking
 from isokl_bench.report.runs import DIMENSIONS, NAMES, NOTHING
 from isokl_bench.report.table import Estimate
 from isokl_bench.report.table_files import markdown_text
+from isokl_bench.report.twins import without_twins
 
 ROWS = 40  # in the terminal
 TITLES = (
@@ -52,7 +53,6 @@ _REMARKS = (
     "no effect: the interval includes 0; reversed: the answer moves away from the side that was asked for; "
     f"control: a random direction, whose side is chance; not above {CONTROL}: not told to be larger than the control's."
 )
-_TWIN = "{name} is {same} by another way and takes no place of its own."
 _APART = "Runs that differ in {what} are ranked apart: alpha 1 is another dose in each."
 _UNREAD = "No mean effect where it would take the tokens of more runs than a report reads; select fewer."
 
@@ -128,10 +128,16 @@ def _table(entries: Sequence[Entry]) -> Table:
         lines = title.replace(" (", "\n(")
         table.add_column(lines, justify="left" if text else "right", overflow="fold", no_wrap=not text)
     for entry in entries:
+        cells = zip(TITLES, _cells(entry), strict=True)
         table.add_row(
-            *(Text.assemble(cell[0], (f" {cell[1]}" if cell[1] else "", "dim")) for cell in _cells(entry))
+            *(_beside(text, interval if title == TITLES[3] else "") for title, (text, interval) in cells)
         )
     return table
+
+
+def _beside(text: str, interval: str) -> Text:
+    """For other intervals than the effect's there is no room."""
+    return Text.assemble(text, (f" {interval}" if interval else "", "dim"))
 
 
 def _cells(entry: Entry) -> Iterator[tuple[str, str]]:
@@ -144,7 +150,7 @@ def _cells(entry: Entry) -> Iterator[tuple[str, str]]:
     yield NOTHING if coefficient is None else significant(coefficient.mean), ""
     yield _estimate(entry.effect)
     yield _estimate(entry.area)
-    yield _estimate(entry.final)[0], ""
+    yield _estimate(entry.final)
     yield _estimate(row.estimates.get("nll_ratio_alpha1"), signed=False)[0], ""
     yield _estimate(row.estimates.get("pmass_change_alpha1"))[0], ""
     yield NOTHING if entry.prompts is None else str(entry.prompts), ""
@@ -173,7 +179,6 @@ def _reach(ranking: Ranking) -> str:
 def _notes(sheet: Sheet, found: Sequence[Ranking]) -> list[str]:
     apart = [name for name in CONDITIONS if name in sheet.varying]
     notes = [_ORDER, *([_AREA] if any(ranking.reach for ranking in found) else []), _MEASURED, _REMARKS]
-    twins = {pair for ranking in found for pair in ranking.twins.items()}
-    notes += [_TWIN.format(name=name, same=same) for name, same in sorted(twins)]
+    notes += without_twins(sheet.rows)[1]
     notes += [_APART.format(what=" or ".join(apart))] if apart else []
     return notes + ([_UNREAD] if any(ranking.unread for ranking in found) else [])

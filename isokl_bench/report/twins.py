@@ -1,10 +1,11 @@
-"""Methods that are another one by a longer way: beside it they are in Table 1, and take no place in a ranking."""
+"""Methods that are another one by a longer way: beside it they are in Table 1, but in no ranking and no figure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
 
+from isokl_bench.report.control import condition
 from isokl_bench.report.runs import DIMENSIONS
 from isokl_bench.report.table import Row
 from isokl_registry import load_registry
@@ -12,19 +13,24 @@ from isokl_registry import load_registry
 _LAYERS = DIMENSIONS.index("layers")
 
 
-def without_twins(rows: Sequence[Row]) -> tuple[list[Row], dict[str, str]]:
-    """The rows less those of a method that is the same as one that was run on the same layers too, and the name of the
-    latter by that of each that is left out. rows: of one condition."""
-    there = {(row.first.names[2], row.first.dimensions[_LAYERS]) for row in rows}
-    kept, left_out = [], {}
+def without_twins(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """The rows less those of a method that is the same as one that was run too, on the same layers under the same
+    condition; and for each method that is left out a sentence that says so."""
+    there = {_key(row, row.first.names[2]) for row in rows}
+    kept, left_out = [], set()
     for row in rows:
-        method = row.first.names[2]
-        same = _same_as().get(method)
-        if (same, row.first.dimensions[_LAYERS]) in there:
-            left_out[method] = str(same)
+        same = _same_as().get(row.first.names[2])
+        if same and _key(row, same) in there:
+            left_out.add(
+                f"{row.first.names[2]} is {same} by another way and has no place of its own beside it."
+            )
         else:
             kept.append(row)
-    return kept, left_out
+    return kept, sorted(left_out)
+
+
+def _key(row: Row, method: str) -> tuple[str, ...]:
+    return (*condition(row), row.first.dimensions[_LAYERS], method)
 
 
 @cache
