@@ -62,8 +62,7 @@ def _lines(evidence: Evidence, shares: Sequence[str], inside: Sequence[str]) -> 
     if slopes:
         lines.append(
             f"slope, d log stat / d log dose at the target: {min(slopes):.1f} to {max(slopes):.1f}, median "
-            f"{median(slopes):.1f} (KL of small steps: 2); the steeper, the less a coefficient found on some prompts "
-            "fits others"
+            f"{median(slopes):.1f} (theory: 2; the steeper, the worse a coefficient fits other prompts)"
         )
     return lines
 

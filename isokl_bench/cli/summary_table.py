@@ -43,7 +43,7 @@ class Column:
 COLUMNS = (
     Column("log-ratio\n(nats)", "target_logit", "log_ratio", "answer_log_ratio"),
     Column("after reply\n(nats)", "target_logit", "final_log_ratio", "final_answer_log_ratio"),
-    Column("flips\nafter reply", "target_logit", "answer_flip"),
+    Column("flips", "target_logit", "answer_flip"),
     Column("NLL\nratio", "base_nll", "nll_ratio", "nll", significant, unit=" nats"),
     Column("pmass", "branch_pmass", "pmass_change", "pmass_mean"),
 )

@@ -50,8 +50,8 @@ def _title(found: DoseResponse) -> Any:
     return title(
         "Figure 2. What does a nat buy?",
         "Change of log p(target answer) − log p(other), above 0 towards the behavior's positive side, against kl_p95 as",
-        f"measured on the holdout prompts, within the calibration window, at each alpha; means over {means},",
-        f"bars: 95 % intervals over {bars}; filled circles: α = 1, the calibrated dose.",
+        "measured on the holdout prompts, within the calibration window, at each alpha.",
+        f"Means over {means}, bars: 95 % intervals over {bars}; filled circles: α = 1, the calibrated dose.",
     )
 
 
