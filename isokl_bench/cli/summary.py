@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ import click
 from isokl_bench.cli.summary_table import effect_sentence, summary_table
 from isokl_bench.phases import NO_DOSE
 from isokl_bench.record import Record
-from isokl_bench.report.cells import bracket, number, significant
+from isokl_bench.report.cells import amount, bracket, significant
 
 CHECKS = ("validation", "gap")  # of the budget, not measured at every alpha
 NO_VALUE = "—"
@@ -72,7 +71,7 @@ def _calibration_lines(record: Record, found: dict[str, Any]) -> str:
     ]
     if checks:
         texts = [
-            f"{s['quantity'].replace('_', ' ')} {number(s['mean'], 2)} {_interval(s, partial(number, digits=2))}".rstrip()
+            f"{s['quantity'].replace('_', ' ')} {amount(s['mean'])} {_interval(s, amount)}".rstrip()
             for s in checks
         ]
         line += f"\n{found['stat']} elsewhere (n = {checks[0]['n']}): {', '.join(texts)}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from isokl_bench.report.cells import bracket, number, significant
+from isokl_bench.report.cells import amount, bracket, change, significant
 from isokl_bench.report.table import Estimate
 
 if TYPE_CHECKING:
@@ -20,14 +20,6 @@ FLIPS = {"flip_to_positive": "+", "flip_to_negative": "−"}
 Summaries = Mapping[tuple[str, str, float], Mapping[str, Any]]  # by metric, quantity and alpha
 
 
-def _plain(value: float) -> str:
-    return number(value, 2)
-
-
-def _signed(value: float) -> str:
-    return number(value, 2, signed=True)
-
-
 @dataclass(frozen=True)
 class Column:
     """A quantity that is a change from alpha 0, and the quantity that says what it changes from."""
@@ -36,7 +28,7 @@ class Column:
     metric: str
     quantity: str
     base: str = ""
-    write: Callable[[float], str] = _plain
+    write: Callable[[float], str] = amount
     unit: str = ""  # of the base's number, where it is not that of the column
 
 
@@ -64,7 +56,7 @@ def summary_table(measured: Sequence[Mapping[str, Any]]) -> Table:
     ]
     alphas = sorted({alpha for _, _, alpha in rows})
     n = _usual_n(rows, columns)
-    caption = f"{_NOTE} In brackets: 95 % intervals over prompts, n = {n}{' where not said' if n else ''}."
+    caption = _NOTE + (f" In brackets: 95 % intervals over prompts, n = {n} where not said." if n else "")
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0, caption=caption, caption_justify="left")
     table.add_column("alpha", justify="right")
     for column in columns:
@@ -82,7 +74,7 @@ def effect_sentence(measured: Sequence[Mapping[str, Any]], sign: int) -> str:
         summary = found.get(quantity)
         if summary is not None and summary["mean"] is not None:
             estimate = _estimate(summary)
-            numbers = f"{_signed(estimate.mean)} {_interval(estimate, _signed)}".rstrip()
+            numbers = f"{change(estimate.mean)} {_interval(estimate, change)}".rstrip()
             parts.append(f"[bold]{_verdict(estimate, sign)}[/] {where} ({numbers}, n = {estimate.n})")
     asked = "" if sign > 0 else ", asked to fall"
     return f"effect at alpha 1 (change of the log-ratio in nats{asked}): {'; '.join(parts)}" if parts else ""
@@ -107,8 +99,8 @@ def _cell(rows: Summaries, column: Column, alpha: float, n: int | None) -> str:
         return NO_VALUE
     estimate = _estimate(summary)
     unit, other = "" if alpha else column.unit, "" if estimate.n == n else f"\nn = {estimate.n}"
-    is_signed = column.write is _plain and (alpha or quantity.endswith("log_ratio"))
-    text = (_signed if is_signed else column.write)(estimate.mean)
+    is_signed = column.write is amount and (alpha or quantity.endswith("log_ratio"))
+    text = (change if is_signed else column.write)(estimate.mean)
     return f"{text}{unit}\n[dim]{_interval(estimate, column.write)}{other}[/]"
 
 

@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import NamedTuple
 
 from isokl_bench.report.control import MARK, NOTE, not_above_control
 from isokl_bench.report.effect import EFFECT
 from isokl_bench.report.runs import DIMENSIONS, NAMES, NOTHING, Run, differing
 from isokl_bench.report.table import ALPHAS, Estimate, Row
+from isokl_bench.report.twins import without_twins
 
 EFFECTS = ("log_ratio", "final_log_ratio", "target_logit")
 BRACKETED = ("coefficient", "holdout", *EFFECTS)  # for the other intervals there is table1.csv
@@ -96,6 +97,11 @@ class Sheet:
         return id(row) in self._weak
 
     @cached_property
+    def without_twins(self) -> tuple[list[Row], list[str]]:
+        """The rows of rankings and figures, and what is to be said of those that are left out."""
+        return without_twins(self.rows)
+
+    @cached_property
     def columns(self) -> list[Column]:
         """Names, the varying dimensions, and what was measured."""
         return [*(Column(name, name) for name in (*NAMES, *self.varying)), *MEASURED]
@@ -150,6 +156,16 @@ def number(value: float, digits: int, *, signed: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def amount(value: float) -> str:
+    """Two decimals."""
+    return number(value, 2)
+
+
+def change(value: float) -> str:
+    """Two decimals behind a sign."""
+    return number(value, 2, signed=True)
+
+
 def significant(value: float) -> str:
     """Three significant digits without an exponent where that can be read."""
     if value and not 1e-3 <= abs(value) < 1e5:
@@ -162,7 +178,7 @@ def bracket(low: float | None, high: float | None, write: Callable[[float], str]
     """An interval, "" where there is none; an end that is not known while the other is, is open."""
     if low is None and high is None:
         return ""
-    return f"[{', '.join(OPEN if end is None else write(end) for end in (low, high))}]"
+    return f"[{OPEN if low is None else write(low)}, {OPEN if high is None else write(high)}]"
 
 
 def short(value: object) -> str:
@@ -188,13 +204,14 @@ def _measured(row: Row, key: str) -> Cell:
         reached, total = len(row.reached), len(row.runs)
         return Cell(str(total) if reached in (0, total) else f"{reached}/{total}")
     estimate = row.estimates.get(key)
-    return Cell(NOTHING) if estimate is None else _estimate(estimate, key)
+    if estimate is None:
+        return Cell(NOTHING)
+    return Cell(number(estimate.mean, 1)) if key == "slope" else _estimate(estimate, key)
 
 
 def _estimate(estimate: Estimate, key: str) -> Cell:
     signed = key.startswith(SIGNED)
-    digits = 1 if key == "slope" else 2
-    write = significant if key == "coefficient" else partial(number, digits=digits, signed=signed)
+    write = significant if key == "coefficient" else change if signed else amount
     bracketed = key.startswith(BRACKETED) and key != "holdout_sampled"
     interval = bracket(estimate.low, estimate.high, write) if bracketed else ""
     return Cell(write(estimate.mean), interval, signed and estimate.excludes_zero)

@@ -6,12 +6,11 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from statistics import fmean, median
 
 import numpy as np
 
-from isokl_bench.report.cells import Sheet, bracket, number
+from isokl_bench.report.cells import Sheet, bracket, change, number
 from isokl_bench.report.control import CONDITIONS, CONTROL
 from isokl_bench.report.lines import describe
 from isokl_bench.report.ranking import Entry, Ranking
@@ -216,17 +215,16 @@ def heading(board: Board) -> str:
 def cells(standing: Standing) -> list[str]:
     """Texts by TITLES."""
     s = standing
-    write = partial(number, digits=2, signed=True)
-    interval = bracket(s.effect.low, s.effect.high, write) if s.effect else ""
+    interval = bracket(s.effect.low, s.effect.high, change) if s.effect else ""
     return [
         s.method,
-        f"{write(s.effect.mean)} {interval}".rstrip() if s.effect else NOTHING,
+        f"{change(s.effect.mean)} {interval}".rstrip() if s.effect else NOTHING,
         f"{s.above}/{s.controlled}" if s.controlled else NOTHING,
         f"{s.turned}/{s.measured}" if s.measured and s.turned is not None else NOTHING,
         f"{s.first}/{s.measured}" if s.measured else NOTHING,
-        NOTHING if s.final is None else write(s.final),
+        NOTHING if s.final is None else change(s.final),
         NOTHING if s.nll_ratio is None else number(s.nll_ratio, 2),
-        NOTHING if s.pmass_change is None else write(s.pmass_change),
+        NOTHING if s.pmass_change is None else change(s.pmass_change),
         "no dose" if s.reached is None else f"{s.reached}/{s.runs}",
         NOTHING if s.seconds is None else number(s.seconds, 1),
     ]

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from isokl_bench.report.cells import Sheet
 from isokl_bench.report.runs import Run
 from isokl_bench.report.table import Row
-from isokl_bench.report.twins import without_twins
 
 METHODS = 7  # as many colours as can be told apart
 WINDOWS = 4  # and dashes
@@ -50,7 +49,7 @@ class Lines:
 
 def choose_lines(sheet: Sheet) -> Lines:
     """A line for each row of Table 1 that reached its budget, or for the first of them where they are many."""
-    found, twins = without_twins(sheet.rows)
+    found, twins = sheet.without_twins
     rows = [row for row in found if row.reached]
     lines = [Line(row, row.reached, " · ".join(row.first.names[:2]), _keys(sheet, row)) for row in rows]
     drawn = _that_fit(lines)

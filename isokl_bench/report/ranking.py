@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +17,6 @@ from isokl_bench.report.ranking_ties import told_apart
 from isokl_bench.report.responses import Response, Responses
 from isokl_bench.report.seeds import seed_intervals
 from isokl_bench.report.table import Estimate, Row
-from isokl_bench.report.twins import without_twins
 
 RUNS = 108  # whose tokens are read for the areas
 
@@ -35,7 +35,7 @@ class Entry:
     area: Estimate | None = None
     remark: str = ""
 
-    @property
+    @cached_property
     def effect(self) -> Estimate | None:
         """Change of the log-ratio at the start of the reply at alpha 1, towards the side that was asked for."""
         return effect(self.row)
@@ -80,7 +80,7 @@ def rankings(sheet: Sheet, responses: Responses) -> list[Ranking]:
 
     Areas are those of the first, as many as fit into 108 runs."""
     grouped: dict[tuple[str, ...], list[Row]] = {}
-    for row in without_twins(sheet.rows)[0]:
+    for row in sheet.without_twins[0]:
         grouped.setdefault(condition(row), []).append(row)
     found = [
         _ranking(sheet, rows) for rows in grouped.values() if len({row.first.names[2] for row in rows}) > 1

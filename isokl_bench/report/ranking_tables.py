@@ -5,19 +5,17 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from isokl_bench.report.cells import Sheet, bracket, number, significant
+from isokl_bench.report.cells import Sheet, amount, bracket, change, significant
 from isokl_bench.report.control import CONDITIONS, CONTROL
 from isokl_bench.report.ranking import Entry, Ranking
 from isokl_bench.report.runs import DIMENSIONS, NAMES, NOTHING
 from isokl_bench.report.table import Estimate
 from isokl_bench.report.table_files import markdown_text
-from isokl_bench.report.twins import without_twins
 
 ROWS = 40  # in the terminal
 TITLES = (
@@ -168,7 +166,7 @@ def _rank(entry: Entry) -> str:
 def _estimate(estimate: Estimate | None, *, signed: bool = True) -> tuple[str, str]:
     if estimate is None:
         return NOTHING, ""
-    write = partial(number, digits=2, signed=signed)
+    write = change if signed else amount
     return write(estimate.mean), bracket(estimate.low, estimate.high, write)
 
 
@@ -179,6 +177,6 @@ def _reach(ranking: Ranking) -> str:
 def _notes(sheet: Sheet, found: Sequence[Ranking]) -> list[str]:
     apart = [name for name in CONDITIONS if name in sheet.varying]
     notes = [_ORDER, *([_AREA] if any(ranking.reach for ranking in found) else []), _MEASURED, _REMARKS]
-    notes += without_twins(sheet.rows)[1]
+    notes += sheet.without_twins[1]
     notes += [_APART.format(what=" or ".join(apart))] if apart else []
     return notes + ([_UNREAD] if any(ranking.unread for ranking in found) else [])

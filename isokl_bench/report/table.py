@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from isokl_bench.report.runs import Run
@@ -149,8 +150,8 @@ def _fill(rows: Sequence[Row], stored: Stored) -> None:
             continue
         for key in KEYS:
             sample = [estimates[key].mean for estimates in found if key in estimates]
-            if len(sample) == 1:
-                row.estimates[key] = Estimate(sample[0], None, None, 1)
+            if len(sample) == 1 or (sample and key in OF_RUN):
+                row.estimates[key] = Estimate(fmean(sample), None, None, len(sample))
             elif sample:
                 cells.append((row, key))
                 samples.append(sample)

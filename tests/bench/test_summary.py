@@ -93,7 +93,7 @@ def test_a_side_that_no_answer_was_on_has_no_share_of_flips() -> None:
     flips += [row("target_logit", "flip_to_negative", alpha, 0.0) for alpha in (0.0, 1.0)]
     flips += [row("target_logit", "flip_to_positive", alpha, None, n=0) for alpha in (0.0, 1.0)]
     lines = [" ".join(line.split()) for line in printed(flips)]
-    assert lines[4:6] == ["0 32 on +", "1 0/32 → −"]
+    assert lines[3:5] == ["0 32 on +", "1 0/32 → −"]
 
 
 # -- the sentence -------------------------------------------------------------------------------------
