@@ -42,7 +42,7 @@ class GapRunner:
         self.done = 0.0
         self.share = 1 / (len(signs) * sum(len(s.prompts) * s.tokens for s in self.sources))
         self.say("phase", f"loading {self.plan.identity['model']}")
-        self.lm = load_model(self.plan)
+        self.lm = load_model(self.plan, partial(self.say, "note"))
         self.lm.notify = partial(self.say, "note")
         for note in self.lm.notes:
             self.say("note", note)

@@ -121,6 +121,7 @@ def _plan(
         behavior=behavior or stored["behavior"],
         layers=",".join(map(str, stored["layers"])),
         chat_template=chat_template or own_template,
+        revision=None if model else stored["model_identity"].get("commit"),
         device=device,
         **sizes,
         **same,

@@ -74,7 +74,7 @@ class Runner:
         self.done = self.attempt.phases()
         self.total = self.left = weight(phase_names(self.plan, self.done))
         self.say("phase", f"loading {self.plan.identity['model']}")
-        self.lm = self.workbench.model(self.plan)
+        self.lm = self.workbench.model(self.plan, partial(self.say, "note"))
         self.lm.notify = partial(self.say, "note")
         for note in self.lm.notes:
             self.say("note", note)
@@ -342,16 +342,16 @@ Recorder = Callable[[LanguageModel, Sequence[Sequence[int]], Sequence[Site]], di
 
 
 def fit(plan: Resolved, lm: LanguageModel, sites: Sequence[Site], record: Recorder = record) -> Steering:
-    """Fit the plan's method at every site. Row i of both halves has the same message, persona pair and answer prefix.
+    """Fit the plan's method at every site. Row i of both halves has the same message, persona pair and position.
 
     Raises IsoklError naming the site when the contrast allows no fit."""
     assert isinstance(plan.method, Method)
-    prefixes = ("", plan.prompts.answer.prefill)
+    prefix = plan.prompts.answer.prefill if plan.config.position == "answer" else ""
     halves: list[list[list[int]]] = [[], []]
     for i, prompt in enumerate(plan.splits.fit):
         personas = plan.prompts.personas[i % len(plan.prompts.personas)]
         for half, persona in zip(halves, personas, strict=True):
-            half.append(lm.chat.ids(prompt.text, system=persona, prefix=prefixes[i % len(prefixes)]))
+            half.append(lm.chat.ids(prompt.text, system=persona, prefix=prefix))
     positive, negative = record(lm, halves[0], sites), record(lm, halves[1], sites)
     state = {}
     for site in sites:
@@ -369,6 +369,7 @@ def _metadata(plan: Resolved, method: Method) -> dict[str, Any]:
         "site": "output of a Linear" if method.linears else "output of a transformer block",
         "layers": list(plan.layers),
         "layer_numbering": "0 is the first transformer block",
+        "position": f"last token of the {'prefill of the answer' if plan.config.position == 'answer' else 'prompt'}",
         "model": plan.identity["model_identity"],
         "behavior": plan.behavior.name,
         "behavior_hash": plan.identity["behavior_hash"],

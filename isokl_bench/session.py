@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from isokl_bench.engine.fork import AnswerTokens
 from isokl_bench.engine.rollout import Rollout, Sampler
 from isokl_bench.intervention import Intervention
-from isokl_registry import ForkValues, IsoklError, Prompt, RolloutValues
+from isokl_registry import REPLY_END, ForkValues, IsoklError, Prompt, RolloutValues
 
 
 @dataclass
@@ -26,7 +26,7 @@ class MeasureSession:
     prompts: Sequence[Prompt]
     answer: AnswerTokens
     window: int
-    _forks: dict[tuple[int, ...], ForkValues] = field(default_factory=dict)
+    _forks: dict[tuple[int, int], NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def first_is_target(self) -> NDArray[np.bool_]:
@@ -66,14 +66,20 @@ class MeasureSession:
             )
 
     def forks(self, points: Sequence[int]) -> ForkValues:
-        self._check(max(points))
-        key = tuple(points)
-        if key not in self._forks:
-            self._forks[key] = self._answer_at(key)
-        return self._forks[key]
+        """Forks that another metric has asked for are not read again."""
+        until = max(points)
+        self._check(until)
+        keys = [(point, until if point == REPLY_END else point) for point in points]
+        if missing := [key for key in keys if key not in self._forks]:
+            found = self._answer_at([point for point, _ in missing], until)
+            self._forks |= zip(missing, np.moveaxis(np.stack(found.arrays), -1, 0), strict=True)
+        return ForkValues(points, *np.stack([self._forks[key] for key in keys], axis=-1))
 
-    def _answer_at(self, points: Sequence[int]) -> ForkValues:
-        written = self.greedy if max(points) else Rollout.empty(len(self.alphas), len(self.prompts), 0)
+    def _answer_at(self, points: Sequence[int], until: int) -> ForkValues:
+        if until:
+            written = replace(self.greedy, tokens=self.greedy.tokens[..., :until])
+        else:
+            written = Rollout.empty(len(self.alphas), len(self.prompts), 0)
         return self.intervention.forks(self.texts, written, self.alphas, points, self.answer)
 
     def release(self) -> None:

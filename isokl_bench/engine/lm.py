@@ -185,6 +185,13 @@ class LanguageModel:
             notes.append(
                 "the chat template takes no system message: personas go in front of the user message"
             )
+        if (bos := self.tokenizer.bos_token_id) is not None:
+            adds = self.tokenizer.encode("hello")[:1] == [bos]
+            if adds and bos not in self.chat.ids("hello")[:1]:
+                notes.append(
+                    f"the tokenizer begins every text with {self.tokenizer.bos_token}, and the chat template does not: many "
+                    "models are much worse without; --chat-template FILE takes one that begins with {{ bos_token }}"
+                )
         return notes
 
 

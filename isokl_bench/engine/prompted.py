@@ -120,8 +120,7 @@ def prompted_fork(
         fork(lm, prompted if alpha else prompts, tokens[a : a + 1], nothing, [0.0], points, answer)
         for a, alpha in enumerate(alphas)
     ]
-    names = ("log_mass_first", "log_mass_second", "logit_first", "logit_second")
-    return ForkValues(points, *(np.concatenate([getattr(f, name) for f in found]) for name in names))
+    return ForkValues(points, *map(np.concatenate, zip(*(forks.arrays for forks in found), strict=True)))
 
 
 @dataclass(frozen=True)

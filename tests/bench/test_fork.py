@@ -12,13 +12,13 @@ from isokl_bench.engine.rollout import rollout
 from isokl_bench.engine.steering import Steering
 from isokl_bench.intervention import Steered
 from isokl_bench.session import MeasureSession
-from isokl_registry import Answer, IsoklError, Prompt
+from isokl_registry import REPLY_END, Answer, IsoklError, Prompt
 from tests import oracle
 from tests.architectures import CONFIGS, build
 from tests.bench.test_rollout import TEXTS, steer
 
 ANSWER = Answer('{"value":', ("t", "T"), ("f", "F"))
-POINTS = [0, 3, 7, 20]
+POINTS = [0, 3, 7, 20, REPLY_END]
 
 
 @pytest.fixture(scope="module", params=list(CONFIGS))
@@ -32,9 +32,10 @@ def expect(lm, prompts, tokens, steering, doses, answer):
     for (d, p, f), _ in np.ndenumerate(want[0]):
         row = [t for t in tokens[d, p].tolist() if t >= 0]
         reached = len(row) - (bool(row) and row[-1] in lm.eos)
-        if POINTS[f] <= reached:
-            reply = row[: POINTS[f]]
-            join = "\n\n" if POINTS[f] else ""
+        point = reached if POINTS[f] == REPLY_END else POINTS[f]
+        if point <= reached:
+            reply = row[:point]
+            join = "\n\n" if point else ""
             ids = [*prompts[p], *reply, *lm.chat.encode(join + answer.prefill)]
             words = [answer.first, answer.second]
             want[:, d, p, f] = oracle.answer_log_probs(lm.model, lm.blocks, steering, doses[d], ids, words)
@@ -56,7 +57,7 @@ def test_forks_equal_oracle(lm, monkeypatch):
         found = fork(lm, prompts, tokens, steering, doses, POINTS, answer)
         np.testing.assert_allclose(found.log_mass_first, want[0], atol=1e-4)
         np.testing.assert_allclose(found.log_mass_second, want[1], atol=1e-4)
-    assert np.isnan(found.log_mass_first[1, 1]).tolist() == [False, False, True, True]
+    assert np.isnan(found.log_mass_first[1, 1]).tolist() == [False, False, True, True, False]
     assert np.isfinite(found.logit_first[0]).all()
 
 
@@ -90,7 +91,7 @@ def test_forks_of_kept_caches_equal_oracle(lm, linear, monkeypatch):
         np.testing.assert_allclose(found.log_mass_second, want[1], atol=1e-4)
         again = fork(lm, prompts, full.tokens, steering, doses, POINTS[:2], answer, full.kept)
         np.testing.assert_allclose(again.log_mass_first, want[0, ..., :2], atol=1e-4)
-    assert np.isnan(found.log_mass_first[1, 0, -1])
+    assert np.isnan(found.log_mass_first[1, 0, 3:]).tolist() == [True, False]
 
 
 def test_caches_are_kept_only_where_they_fit(monkeypatch):
@@ -164,8 +165,11 @@ def test_a_session_lets_go_of_its_caches():
     assert session.greedy.kept
     session.release()
     assert not session.greedy.kept
-    found = session.forks([4, 0]).log_mass_first  # read again
-    np.testing.assert_allclose(found[..., ::-1], want, atol=1e-4)
+    found = session.forks(
+        [8, 4, 0, REPLY_END]
+    ).log_mass_first  # the first is read from the text, the others are known
+    np.testing.assert_array_equal(found[..., [2, 1]], want)
+    np.testing.assert_array_equal(found[..., 0], found[..., 3])  # no reply ends before
 
 
 def counting(forward, fed):
@@ -207,5 +211,7 @@ def test_answer_tokens(tiny):
         AnswerTokens.of(Answer(":", (" yes",), (" no",)), lm)  # both begin with the space byte
     with pytest.raises(IsoklError, match="is empty"):
         AnswerTokens.of(Answer("", ("t",), ("f",)), lm)
+    quoted = [ids('"')[0]]  # a quote that begins both answers tells nothing
+    assert not {*found.first, *found.second} & {*quoted}
     one = AnswerTokens.of(Answer(":", (" true",), (" false",)), tiny)
     assert len(one.first) == len(one.second) == 1

@@ -227,7 +227,7 @@ def test_a_model_is_loaded_once_and_activations_are_recorded_once(registry, monk
 
     loads, records = [], []
     load, record = workbench.load_model, workbench.record
-    monkeypatch.setattr(workbench, "load_model", lambda plan: loads.append(plan) or load(plan))
+    monkeypatch.setattr(workbench, "load_model", lambda plan, tell: loads.append(plan) or load(plan, tell))
     monkeypatch.setattr(workbench, "record", lambda *args: records.append(args) or record(*args))
     bench = Workbench()
     qwen, again, llama = (
