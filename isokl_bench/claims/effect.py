@@ -31,7 +31,7 @@ def not_too_cold(evidence: Evidence) -> Claim:
         )
         for quantity, words in (("target_logit", ""), ("log_ratio", " (beside it; decides nothing)"))
     )
-    note = "intervals: over the seeds of a row (two or three: their range), of a single seed over prompts"
+    note = "intervals: over the seeds of a row, of a single seed over prompts"
     return Claim(
         "R2", "not too cold", every(published.answers), [published, headline], [note, _sides(evidence)]
     )

@@ -16,7 +16,12 @@ from isokl_bench.report.table import ALPHAS, Estimate, Row
 from isokl_bench.report.twins import without_twins
 
 EFFECTS = ("log_ratio", "final_log_ratio", "target_logit")
-BRACKETED = ("coefficient", "holdout", "log_ratio", "final_log_ratio")  # for the other intervals there is table1.csv
+BRACKETED = (
+    "coefficient",
+    "holdout",
+    "log_ratio",
+    "final_log_ratio",
+)  # for the other intervals there is table1.csv
 SIGNED = (*EFFECTS, "pmass_change")  # their zero is "nothing changed"
 OPEN = "open"  # an end of an interval that lies beyond what was tried
 
@@ -231,6 +236,5 @@ def _about_intervals(rows: Sequence[Row]) -> str:
     kinds = (
         prompts if not any(several) else seeds if all(several) else f"{prompts}; with several seeds, {seeds}"
     )
-    few = " (two or three seeds: their range)" if any(1 < len(row.runs) < 4 for row in rows) else ""
     n = "n: prompts per seed, as calibration/holdout where these differ"
-    return f"In brackets: {kinds}{few}; those not shown are in table1.csv. {n}; seeds: runs, as reached/all."
+    return f"In brackets: {kinds}; those not shown are in table1.csv. {n}; seeds: runs, as reached/all."

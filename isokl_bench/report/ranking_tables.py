@@ -36,7 +36,7 @@ TEXTS = ("method", "remark")
 _ORDER = (
     "Ranking: by the effect, which is the change of log p(target answer) − log p(other) at alpha 1, forced at the start of "
     "the reply, positive towards the side that was asked for. Methods that are not told apart from the one above share "
-    "their ranks: the 95 % interval of the paired difference over seeds (of two or three: its range) reaches 0 or, with "
+    "their ranks: the 95 % interval of the paired difference over seeds reaches 0 or, with "
     "fewer than two common seeds, their own intervals overlap."
 )
 _AREA = (

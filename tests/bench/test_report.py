@@ -226,13 +226,13 @@ def test_table_as_markdown(path: Path) -> None:
     assert lines[2] == f"| tiny-qwen | sentiment | ablation | — | budget not reached |{' — |' * 14} 32 | 1 |"
     assert lines[3] == (
         "| tiny-qwen | sentiment | mean_diff | 4.00 [3.50, 4.50] | converged | 2.0 | 0.98 | 1.10 [0.90, 1.30] "
-        "| 1.25 | +0.10 [−0.15, +0.35] | — | **−9.00** [−9.50, −8.50] | 1.50 | −0.05 "
-        "| +0.20 [−0.05, +0.45] | — | **−18.00** [−18.50, −17.50] | 2.00 | −0.10 | 32/16 | 1 |"
+        "| 1.25 | +0.10 [−0.15, +0.35] | — | **−9.00** | 1.50 | −0.05 "
+        "| +0.20 [−0.05, +0.45] | — | **−18.00** | 2.00 | −0.10 | 32/16 | 1 |"
     )
     assert lines[4] == (
         "| tiny-qwen | sentiment | pca | 4.00 [3.50, 4.50] | converged | 2.0 | 0.98 | 1.10 [0.90, 1.30] "
-        "| 1.25 | **+1.00** [+0.75, +1.25] | — | **−9.00** [−9.50, −8.50] | 1.50 | −0.05 "
-        "| **+2.00** [+1.75, +2.25] | — | **−18.00** [−18.50, −17.50] | 2.00 | −0.10 | 32/16 | 1 |"
+        "| 1.25 | **+1.00** [+0.75, +1.25] | — | **−9.00** | 1.50 | −0.05 "
+        "| **+2.00** [+1.75, +2.25] | — | **−18.00** | 2.00 | −0.10 | 32/16 | 1 |"
     )
     assert "over prompts" in lines[7]
     assert "jump" not in "".join(lines)
@@ -306,8 +306,8 @@ def test_table_as_latex(store: Store) -> None:
     (row,) = (line for line in lines if line.startswith("tiny-qwen"))
     assert row == (
         r"tiny-qwen & sentiment & a\_b[x=50\%] & 4.00 {[3.50, 4.50]} & jump & 2.0 & 0.98 & 1.10 {[0.90, 1.30]} & 1.25 & "
-        r"\textbf{+1.00} {[+0.75, +1.25]} & --- & \textbf{$-$9.00} {[$-$9.50, $-$8.50]} & 1.50 & $-$0.05 & "
-        r"\textbf{+2.00} {[+1.75, +2.25]} & --- & \textbf{$-$18.00} {[$-$18.50, $-$17.50]} & 2.00 & $-$0.10 & "
+        r"\textbf{+1.00} {[+0.75, +1.25]} & --- & \textbf{$-$9.00} & 1.50 & $-$0.05 & "
+        r"\textbf{+2.00} {[+1.75, +2.25]} & --- & \textbf{$-$18.00} & 2.00 & $-$0.10 & "
         r"32/16 & 1 \\"
     )
     assert "jump: the stat steps over its target" in lines[-2]
@@ -321,7 +321,7 @@ def test_seeds_become_one_row_with_the_interval_of_their_means(store: Store) -> 
     assert row.estimates["coefficient"] == (5.0, 3.0, 8.0, 3)
     found = rows_of(store)
     assert [cell.text for cell in found.cells[0].values()][-2:] == ["32/16", "3"]
-    assert "over seeds (two or three seeds: their range)" in found.notes[1]
+    assert "95 % intervals of the mean over seeds; those not shown" in found.notes[1]
 
 
 def test_a_seed_that_missed_its_budget_is_counted_but_not_averaged(store: Store) -> None:

@@ -1,6 +1,6 @@
 """A store as thousands of runs leave it, filled with SQL.
 
-Every run has its config, calibration and the 63 summaries that are one number each. What Figure 1 draws, 25 440
+Every run has its config, calibration and the 73 summaries that are one number each. What Figure 1 draws, 25 440
 measurements and 750 summaries by position, only the runs have that it may draw: for all of them it would be 25 GB.
 """
 
@@ -26,7 +26,7 @@ SINGLE = {
     "target_logit": ("target_logit", "log_ratio", "final_log_ratio", "answer_log_ratio", "final_answer_log_ratio",
                      "answer_flip", "flip_to_positive", "flip_to_negative"),
     "base_nll": ("nll", "nll_ratio"),
-    "branch_pmass": ("pmass_mean", "pmass_change"),
+    "branch_pmass": ("pmass_end", "pmass_mean", "pmass_change", "forks_compared"),
 }  # fmt: skip
 BY_POSITION = (
     ("kl_trajectory", "kl", range(128)),
