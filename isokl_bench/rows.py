@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 
 def calibration_row(found: Calibration, stat: str, prompts: int) -> stored.Calibration:
-    """The store's row of a calibration, with all its evaluations."""
+    """The store's row of a calibration, with all its evaluations; a dose whose logits were not finite has no pool."""
     evaluations = [
         stored.Evaluation(
             round=e.round,
@@ -42,6 +42,8 @@ def calibration_row(found: Calibration, stat: str, prompts: int) -> stored.Calib
         high=found.high,
         dose_above=found.dose_above,
         value_above=found.value_above if found.value_above and math.isfinite(found.value_above) else None,
+        pool=found.pool or None,
+        slope=found.slope,
         evaluations=evaluations,
     )
 

@@ -188,7 +188,8 @@ class Runner:
         with self.phase(
             name, f"reading {stat} under the prompt on {len(prompts)} calibration prompts"
         ) as phase:
-            value = float(plan.stat(*self._read(prompted, prompts)))
+            steered, base = self._read(prompted, prompts)
+            value = float(plan.stat(steered, base))
             found = Calibration(
                 sign,
                 NO_DOSE,
@@ -198,6 +199,8 @@ class Runner:
                 plan.config.tolerance,
                 *(None,) * 4,
                 rounds=0,
+                pool=int((~np.isnan(steered.kl)).sum()),
+                slope=None,
                 evaluations=(),
             )
             phase.calibrations = [calibration_row(found, stat, len(prompts))]

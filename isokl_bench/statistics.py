@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -80,3 +81,25 @@ def crossing(doses: Sequence[float], values: ArrayLike, target: float) -> Array:
         share = np.where(y1 > y0, (y - y0) / (y1 - y0), 0.0)
         found = np.exp(x0 + share * (x1 - x0))
     return np.where(above.any(0), np.where(after == 0, 0.0, found), np.inf)
+
+
+APART = 1.1  # doses nearer to a root than by this factor say more of single tokens than of a slope
+
+
+def log_slope(doses: Sequence[float], values: Sequence[float], target: float) -> float | None:
+    """d log value / d log dose where the values first pass `target`: the line of least squares through the values from
+    the nearest dose that is 10 % under that root to the nearest that is 10 % above it, or as far as there are any.
+
+    doses: ascending, positive. None where the values do not pass the target, or where none before is positive."""
+    positive = [(dose, value) for dose, value in zip(doses, values, strict=True) if 0 < value < math.inf]
+    if not positive:
+        return None
+    x, y = np.array(positive).T
+    root = float(crossing(x.tolist(), y, target))
+    if not 0 < root < math.inf:
+        return None
+    first = np.searchsorted(x, root / APART, side="right") - 1
+    last = np.searchsorted(x, root * APART)
+    x, y = (np.log(some[max(first, 0) : last + 1]) for some in (x, y))
+    x = x - x.mean()
+    return float(x @ y / (x @ x))

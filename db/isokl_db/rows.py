@@ -37,7 +37,9 @@ class Calibration:
 
     `low` and `high` are the 95 % bootstrap interval of `coefficient`; `value` is the stat at `coefficient`.
     `no_dose` is the outcome of what has no dose: its coefficient is 1. For a jump, `dose_above` and
-    `value_above` are the nearest dose over the target and the stat there.
+    `value_above` are the nearest dose over the target and the stat there. `pool` is how many tokens the stat saw at
+    `coefficient`, of `n_prompts` × window; `slope` is d log stat / d log dose at the target. Both are None in rows
+    of before revision 0003, and where they cannot be told.
     """
 
     sign: Sign
@@ -53,11 +55,13 @@ class Calibration:
     high: float | None = None
     dose_above: float | None = None
     value_above: float | None = None
+    pool: int | None = None
+    slope: float | None = None
     evaluations: Sequence[Evaluation] = ()
 
     def __post_init__(self) -> None:
         _finite(self, self.target, self.tolerance, self.coefficient, self.value)
-        _finite(self, self.low, self.high, self.dose_above, self.value_above)
+        _finite(self, self.low, self.high, self.dose_above, self.value_above, self.slope)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

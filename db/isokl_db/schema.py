@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest migration: the schema that this version reads and writes."""
 
 STATES = ("running", "done", "failed", "skipped")
@@ -151,9 +151,13 @@ calibrations = Table(
     Column("value_above", Double),
     Column("n_prompts", Integer, nullable=False),
     Column("rounds", Integer, nullable=False),
+    Column("pool", Integer),
+    Column("slope", Double),
     _signed(),
     _one_of("outcome", OUTCOMES),
-    _finite("target", "tolerance", "coefficient", "low", "high", "value", "dose_above", "value_above"),
+    _finite(
+        "target", "tolerance", "coefficient", "low", "high", "value", "dose_above", "value_above", "slope"
+    ),
     UniqueConstraint("attempt_id", "sign"),
 )
 

@@ -24,7 +24,7 @@ VIEWS = {
     """,
     "results": f"""
         SELECT l.attempt_id, {_CONFIG}, k.stat, k.target, k.sign, k.outcome, k.coefficient, k.low, k.high,
-               k.value, k.tolerance, k.dose_above, k.value_above, k.n_prompts, k.rounds,
+               k.value, k.tolerance, k.dose_above, k.value_above, k.n_prompts, k.rounds, k.pool, k.slope,
                (SELECT SUM(p.seconds) FROM phases p WHERE p.attempt_id = l.attempt_id) AS seconds,
                a.finished_at
         FROM {_LATEST}

@@ -36,7 +36,9 @@ def axis_options(command: Command) -> Command:
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--preset", metavar="NAME", help="A grid that is shipped: paper, paper-published, leaderboard.")
+@click.option(
+    "--preset", metavar="NAME", help="A grid that is shipped: paper, paper-published, leaderboard, tiny."
+)
 @axis_options
 @click.option("--revision", metavar="REF", help="Branch, tag or commit of the models from the hub.")
 @click.option("--calibration-prompts", type=int, metavar="N", help="Overrides the protocol's number.")

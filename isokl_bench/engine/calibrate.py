@@ -14,7 +14,7 @@ from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import Rollout, rollout, teacher_forced, unknown_values
 from isokl_bench.engine.steering import Steering
-from isokl_bench.statistics import bootstrap_stat, bounds, crossing
+from isokl_bench.statistics import bootstrap_stat, bounds, crossing, log_slope
 from isokl_registry import IsoklError, Stat, TokenValues
 
 SMALLEST, LARGEST = 1e-4, 1e6  # |dose| tried where a method's range has no end of its own
@@ -49,7 +49,8 @@ class Calibration:
 
     outcome: converged, jump, budget_not_reached or budget_exceeded. coefficient: the signed dose. value: the stat
     there. dose_above, value_above: after a jump, the other side. low, high: 95 % bootstrap interval of the
-    coefficient over prompts, None where the target was not crossed.
+    coefficient over prompts, None where the target was not crossed. pool: tokens that the stat saw at the coefficient, of
+    prompts × window. slope: d log stat / d log dose at the target, None after a jump and where it was not crossed.
     """
 
     sign: int
@@ -63,6 +64,8 @@ class Calibration:
     dose_above: float | None
     value_above: float | None
     rounds: int
+    pool: int
+    slope: float | None
     evaluations: tuple[Evaluation, ...]
 
 
@@ -271,8 +274,15 @@ class Calibrator:
             dose_above=above.dose if above else None,
             value_above=above.value if above else None,
             rounds=rounds,
+            pool=chosen.tokens,
+            slope=self._slope() if outcome == "converged" else None,
             evaluations=tuple(tried.evaluation for tried in self._tried),
         )
+
+    def _slope(self) -> float | None:
+        """Of the doses that were run to their end."""
+        ended = [tried.evaluation for tried in self._tried if tried.evaluation.complete]
+        return log_slope([abs(e.dose) for e in ended], [e.value for e in ended], self.target)
 
     def _strong(self, beyond: float) -> list[float]:
         """The first dose beyond that was too strong to be run to its end, unless such a dose has been: whatever prompts

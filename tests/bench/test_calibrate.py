@@ -122,6 +122,8 @@ def test_converges_on_any_power_law(power, root, target):
     assert abs(found.value - target) <= 0.05
     assert found.value == pytest.approx(target * (found.coefficient / c0) ** power)
     assert found.rounds <= 3
+    assert found.slope == pytest.approx(power)
+    assert found.pool == 4 * 20
     assert found.low <= c0 * 1.001
     assert found.high >= c0 * 0.999
 
@@ -133,6 +135,7 @@ def test_jump_returns_the_largest_dose_under_the_target(monkeypatch, registry):
     assert found.value_above == 3.0
     assert found.coefficient <= 7.5 < found.dose_above
     assert found.dose_above / found.coefficient - 1 < calibrate.NARROW
+    assert found.slope is None
 
 
 @settings(max_examples=15, deadline=None)
@@ -221,7 +224,7 @@ def test_early_exit_never_changes_the_outcome(spec, registry, monkeypatch, tiny)
     assert [e.complete for e in strong] == [True] + [False] * (len(strong) - 1)  # the least is run to its end
     assert len(strong) > 1
     assert (early.outcome, early.rounds) == (full.outcome, full.rounds)
-    for name in ("coefficient", "value", "low", "high", "dose_above", "value_above"):
+    for name in ("coefficient", "value", "low", "high", "dose_above", "value_above", "pool", "slope"):
         one, other = getattr(early, name), getattr(full, name)
         assert one == other or one == pytest.approx(other, rel=1e-5)  # rows are packed otherwise
     for one, other in zip(

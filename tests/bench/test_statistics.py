@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from isokl_bench.statistics import bootstrap_means, bootstrap_stat, bounds, crossing
+from isokl_bench.statistics import bootstrap_means, bootstrap_stat, bounds, crossing, log_slope
 
 
 def test_mean_interval_is_scipys():
@@ -60,3 +60,19 @@ def test_coefficient_interval_of_known_spread():
     want = bounds(bootstrap_stat(lambda rows: 1 / scale[rows].mean(-1), 24, 0))
     assert (low, high) == pytest.approx(want, rel=1e-6)
     assert low < 1 / scale.mean() < high
+
+
+@given(power=st.floats(0.2, 9), root=st.floats(1.01, 99))
+def test_slope_is_the_power_of_a_power_law(power, root):
+    doses = [1.0, 10.0, 100.0]
+    assert log_slope(doses, [2 * (d / root) ** power for d in doses], 2.0) == pytest.approx(power)
+
+
+def test_slope_is_that_of_the_values_near_the_target():
+    doses, values = [0.1, 1.0, 2.0, 4.0, 40.0], [0.9e-3, 0.5, 0.8, 2.0, 2.1]
+    assert log_slope(doses, values, 1.0) == pytest.approx(np.log2(2.0 / 0.8))
+    assert log_slope([1, 2, 2.001, 4], [0.25, 0.9, 1.1, 4], 1.0) == pytest.approx(2, abs=0.2)  # a step at 2
+    assert log_slope([1, 2], [0.1, 0.2], 1.0) is None  # not passed
+    assert log_slope([1, 2], [3.0, 4.0], 1.0) is None
+    assert log_slope([1, 2, 4], [-0.2, 0.0, 4.0], 1.0) is None  # nothing positive under it
+    assert log_slope([1, 2, 4], [-0.2, 0.5, 1.5], 1.0) == pytest.approx(np.log2(3))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from isokl_db import REVISION, Calibration, Evaluation, Store, StoreError, migrate, schema
+from isokl_db import REVISION, Calibration, Store, StoreError, migrate, schema
 from isokl_db.views import VIEWS
 
 # It copies and drops `configs`: with foreign keys on, the drop would take every attempt with it.
@@ -50,41 +50,48 @@ def hash(path: Path, config: Config) -> str:
         return attempt.hash
 
 
-@pytest.fixture
-def oldest(path: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The config of the one run in a database that the package wrote when revision 0001 was its newest."""
-    folder = tmp_path / "first"
-    later = [f"{file.stem}*" for file in migrate.MIGRATIONS.glob("versions/r*.py") if file.stem > "r0002"]
+@pytest.fixture(params=["0001", "0002"])
+def older(
+    request: pytest.FixtureRequest,
+    path: Path,
+    config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[str, str]:
+    """An older revision, and the config of the one run in a database that the package wrote when it was the newest."""
+    folder, newest = tmp_path / "first", f"r{request.param}~"
+    later = [f"{file.stem}*" for file in migrate.MIGRATIONS.glob("versions/r*.py") if file.stem > newest]
     copytree(migrate.MIGRATIONS, folder, ignore=ignore_patterns("__pycache__", *later))
     with monkeypatch.context() as then:
         then.setattr(migrate, "MIGRATIONS", folder)
-        then.setattr(schema, "REVISION", "0001")
+        then.setattr(schema, "REVISION", request.param)
         with Store(path) as store:
             attempt = store.begin(config(), prompts={"fit": ["a"]}, provenance={})
-            attempt.commit_phase(
-                "calibrate", 1.0, calibrations=[calibration("jump", 1), calibration("converged", -1)]
-            )
-            with pytest.raises(StoreError, match="refused a row"):
-                attempt.commit_phase("later", 1.0, calibrations=[calibration("no_dose", 1)])
             attempt.done()
-            return attempt.hash
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for id, (sign, outcome) in enumerate([(1, "jump"), (-1, "converged")], 1):
+            connection.execute(CALIBRATED, (id, sign, outcome, sign * 3.5))
+            connection.executemany(TRIED, [(id, sign * dose, dose / 4) for dose in (2.0, 4.0)])
+        if request.param == "0001":
+            with pytest.raises(sqlite3.IntegrityError, match="ck_calibrations_outcome"):
+                connection.execute(CALIBRATED, (3, 1, "no_dose", 1.0))
+    return request.param, attempt.hash
 
 
-def calibration(outcome: Any, sign: Any) -> Calibration:
-    tried = [
-        Evaluation(round=1, dose=sign * dose, value=dose / 4, tokens=9, complete=True) for dose in (2.0, 4.0)
-    ]
-    limits = {"target": 1.0, "tolerance": 0.05, "n_prompts": 4, "rounds": 1}
-    return Calibration(
-        sign=sign,
-        stat="kl_p95",
-        outcome=outcome,
-        coefficient=sign * 3.5,
-        value=0.9,
-        low=None,
-        evaluations=tried,
-        **limits,
-    )
+# What older versions wrote, in their columns; today's would write columns that those had not.
+CALIBRATED = """
+INSERT INTO calibrations (id, attempt_id, sign, outcome, coefficient, stat, target, tolerance, value, n_prompts, rounds)
+VALUES (?, 1, ?, ?, ?, 'kl_p95', 1.0, 0.05, 0.9, 4, 1)
+"""
+TRIED = (
+    "INSERT INTO evaluations (calibration_id, round, dose, value, tokens, complete) VALUES (?, 1, ?, ?, 9, 1)"
+)
+
+
+NEW = Calibration(
+    sign=1, outcome="no_dose", coefficient=1.0, value=0.9, pool=311, slope=2.1, stat="kl_p95", target=1.0,
+    tolerance=0.05, n_prompts=4, rounds=0,
+)  # fmt: skip
 
 
 def columns(path: Path) -> list[str]:
@@ -129,39 +136,50 @@ def test_an_older_file_is_copied_then_upgraded(
         assert copy.execute("SELECT state, hash FROM runs").fetchall() == [("done", hash)]
 
 
-def test_a_store_of_the_first_revision_keeps_its_data_and_takes_the_new_outcome(
-    path: Path, oldest: str
+def test_a_store_of_an_older_revision_keeps_its_data_and_takes_what_is_new(
+    path: Path, older: tuple[str, str]
 ) -> None:
+    revision, hash = older
     tables = ("configs", "attempts", "phases", "prompts", "calibrations", "evaluations")
     with closing(sqlite3.connect(path)) as connection:
         before = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
     assert len(before["evaluations"]) == 4
     with Store(path) as store:
-        assert store.latest(oldest) == 1
-        assert [row["outcome"] for row in store.rows("SELECT outcome FROM results ORDER BY sign")] == [
-            "converged",
-            "jump",
+        assert store.latest(hash) == 1
+        assert store.rows("SELECT outcome, pool, slope FROM results ORDER BY sign") == [
+            {"outcome": "converged", "pool": None, "slope": None},
+            {"outcome": "jump", "pool": None, "slope": None},
         ]
         assert [len(found["evaluations"]) for found in store.record(1)["calibrations"]] == [2, 2]
         later = store.begin({"method": "prompt"}, prompts={}, provenance={})
-        later.commit_phase("calibrate +1", 1.0, calibrations=[calibration("no_dose", 1)])
-        for wrong in ({"outcome": "perhaps"}, {"sign": 2}, {"low": 1e309}, {"attempt_id": 99}):
+        later.commit_phase("calibrate +1", 1.0, calibrations=[NEW])
+        later.done()
+        found = store.rows("SELECT outcome, pool, slope FROM results WHERE method = 'prompt'")
+        assert found == [{"outcome": "no_dose", "pool": 311, "slope": 2.1}]
+        for wrong in (
+            {"outcome": "perhaps"},
+            {"sign": 2},
+            {"low": 1e309},
+            {"slope": 1e309},
+            {"attempt_id": 99},
+        ):
             with pytest.raises(StoreError), store._database.writing() as connection:
                 connection.execute(
                     update(schema.calibrations).where(schema.calibrations.c.id == 3).values(**wrong)
                 )
     (backup,) = backups(path)
-    assert backup.name.startswith("isokl.db.backup-0001-")
+    assert backup.name.startswith(f"isokl.db.backup-{revision}-")
     for file in (path, backup):
         with closing(sqlite3.connect(file)) as connection:
             for name in tables:
                 found = connection.execute(f"SELECT * FROM {name}").fetchall()
-                assert found[: len(before[name])] == before[name]
+                width = len(before[name][0]) if before[name] else None
+                assert [row[:width] for row in found[: len(before[name])]] == before[name]
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("DELETE FROM attempts WHERE id = 1")
-        assert connection.execute("SELECT COUNT(*) FROM evaluations").fetchone() == (2,)
+        assert connection.execute("SELECT COUNT(*) FROM evaluations").fetchone() == (0,)
 
 
 def test_a_migration_that_fails_changes_nothing(path: Path, hash: str, tomorrow: Callable[..., None]) -> None:

@@ -53,6 +53,7 @@ NAN, INF = float("nan"), float("inf")
         (Summary, SUMMARY, {"mean": None}),
         (Calibration, CALIBRATION, {"coefficient": INF}),
         (Calibration, CALIBRATION, {"high": NAN}),
+        (Calibration, CALIBRATION, {"slope": INF}),
         (Evaluation, EVALUATION, {"value": NAN}),
         (Trace, TRACE, {"kl": [0.1, NAN]}),
     ],
@@ -90,7 +91,7 @@ def test_rows_come_back_as_they_went_in(begin: Callable[..., Attempt], store: St
     attempt = begin()
     found = (Evaluation(**EVALUATION), Evaluation(round=2, dose=9.5, value=None, tokens=40, complete=False))
     calibrations = [
-        Calibration(**CALIBRATION, evaluations=found),
+        Calibration(**CALIBRATION, pool=311, slope=2.1, evaluations=found),
         Calibration(**(CALIBRATION | {"sign": -1})),
     ]
     measurements = [

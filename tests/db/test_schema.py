@@ -22,6 +22,7 @@ from isokl_db.views import VIEWS, create_views
 VIEWS_OF_REVISION = {
     "0001": "6b0ba7cf7547071100e2b425f26b6c8fa532930f1eb2abecc14bf14eda295ece",
     "0002": "6b0ba7cf7547071100e2b425f26b6c8fa532930f1eb2abecc14bf14eda295ece",
+    "0003": "31599c732031ca71552926004e0b1c9a2d2f71f649955089183e679e51d414a5",
 }
 
 
