@@ -104,7 +104,8 @@ class LanguageModel:
         return ids, mask
 
     def forward(self, ids: Tensor, mask: Tensor, cache: Any = None, keep: int = 1) -> Tensor:
-        """Logits [b, keep, v] of the last `keep` positions, float32. mask: [b, cached + new], 1 where there is a token."""
+        """Logits [b, keep, v] of the last `keep` positions, in the model's dtype. mask: [b, cached + new], 1 where there
+        is a token."""
         positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :]
         extra = {"position_ids": positions} if self._takes_positions else {}
         out = self.model(
@@ -112,10 +113,10 @@ class LanguageModel:
             attention_mask=mask,
             past_key_values=cache,
             use_cache=cache is not None,
-            logits_to_keep=keep,
+            logits_to_keep=keep or torch.empty(0, dtype=torch.long, device=self.device),  # 0 would mean all
             **extra,
         )
-        return out.logits.float()  # type: ignore[no-any-return]
+        return out.logits  # type: ignore[no-any-return]
 
     def forward_packed(self, packed: Packed, cache: Any) -> Tensor:
         """Logits [b, slots, v] after the last token of every branch, float32."""

@@ -30,7 +30,7 @@ from tests.conftest import SMALL
 
 WINDOW = 24
 SYSTEM = "You are a pirate, and it shows."
-NAMES = ("kl", "nll", "entropy", "base_entropy")
+NAMES = ("kl", "nll", "entropy")
 
 
 @pytest.fixture(scope="module", params=list(CONFIGS))
@@ -74,7 +74,6 @@ def test_lockstep_equals_teacher_forcing(lm):
                 (log_s.exp() * (log_s - log_b)).sum(-1),
                 -log_b[torch.arange(n), tokens],
                 -(log_s.exp() * log_s).sum(-1),
-                -(log_b.exp() * log_b).sum(-1),
             )
             for name, values in zip(NAMES, want, strict=True):
                 got = getattr(found, name)[a, p]
