@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from isokl_bench.engine.cache import new_cache
 from isokl_bench.engine.chat import Chat
+from isokl_bench.engine.machine import machine_memory, processors
 from isokl_bench.engine.packed import Packed
 from isokl_registry import IsoklError, Loaded, Site
 
@@ -169,7 +170,9 @@ class LanguageModel:
         """Bytes that are safe to use."""
         if self.device.type == "cuda":
             return 0.7 * torch.cuda.mem_get_info(self.device)[0]
-        return 2e9
+        # Of all there is, not of what happens to be free: the same run should be packed alike, to come out the same to
+        # the last bit. Processes that share the processor share the memory.
+        return 0.5 * machine_memory() * min(1.0, torch.get_num_threads() / processors())
 
     def _eos(self) -> tuple[int, ...]:
         generation = getattr(self.model, "generation_config", None)

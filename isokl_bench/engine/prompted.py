@@ -15,7 +15,8 @@ from isokl_bench.engine.compare import compare
 from isokl_bench.engine.fork import AnswerTokens, fork
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.packing import in_batches
-from isokl_bench.engine.rollout import Rollout, Row, Sampler
+from isokl_bench.engine.rollout import Rollout, Row
+from isokl_bench.engine.sheet import Sampler
 from isokl_bench.engine.steering import Steering
 from isokl_bench.engine.walk import gumbel
 from isokl_registry import Contrast, ForkValues, IsoklError, Method, Site, State

@@ -50,9 +50,10 @@ class Rollout:
     @classmethod
     def of_rows(cls, sheet: Sheet, rows: Ints, window: int) -> Rollout:
         """Rows [dose, prompt] of a sheet, as far as the window."""
-        arrays = (array[rows, :window] for array in (sheet.tokens, sheet.kl, sheet.nll, sheet.entropy))
+        numbers = (array[rows, :window] for array in (sheet.kl, sheet.nll, sheet.entropy))
         doses = sheet.dose[rows[:, 0]]
-        return cls(*arrays, sheet.complete[doses], sheet.finite[doses])
+        state = sheet.complete[doses], sheet.finite[doses]
+        return cls(sheet.tokens[rows, :window], *numbers, *state)  # type: ignore[call-arg, arg-type]
 
     def values(self, dose: int) -> TokenValues:
         """The arrays of one dose, as stats take them."""
@@ -66,8 +67,9 @@ class Rollout:
             for part in self.kept
         ]
         some = list(doses)
-        arrays = (self.tokens, self.kl, self.nll, self.entropy, self.complete, self.finite)
-        return Rollout(*(array[some] for array in arrays), kept)
+        numbers = (array[some] for array in (self.kl, self.nll, self.entropy))
+        state = self.complete[some], self.finite[some]
+        return Rollout(self.tokens[some], *numbers, *state, kept)  # type: ignore[call-arg, arg-type]
 
 
 def unknown_values(prompts: int, tokens: int) -> TokenValues:

@@ -59,7 +59,8 @@ class Sheet:
     def __post_init__(self) -> None:
         self.doses, dose = distinct_texts(dose for dose, *_ in self.rows)
         self.prompts, prompt = distinct_texts(prompt for _, prompt, _ in self.rows)
-        self.dose, self.prompt = np.array(dose), np.array(prompt)
+        self.dose: Ints = np.array(dose)
+        self.prompt: Ints = np.array(prompt)
         shape = (len(self.rows), int(self.window.max()))
         self.tokens: Ints = np.full(shape, -1, dtype=np.int64)
         self.kl, self.nll, self.entropy = (np.zeros(shape) for _ in range(3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 
 import numpy as np
 import torch
@@ -68,19 +69,24 @@ class Walk:
 
     @property
     def dose(self) -> Ints:
-        return self.sheet.dose[self.row]
+        found: Ints = self.sheet.dose[self.row]
+        return found
 
     @property
     def prompt(self) -> Ints:
-        return self.sheet.prompt[self.row]
+        found: Ints = self.sheet.prompt[self.row]
+        return found
 
     @property
     def strength(self) -> NDArray[np.float64]:
-        return np.array(self.sheet.doses)[self.dose]
+        """[n], the doses as numbers."""
+        found: NDArray[np.float64] = np.array(self.sheet.doses, dtype=np.float64)[self.dose]
+        return found
 
     @property
     def steered(self) -> NDArray[np.bool_]:
-        return self.strength != 0
+        found: NDArray[np.bool_] = self.strength != 0
+        return found
 
     @property
     def m(self) -> int:
@@ -324,10 +330,9 @@ class Walk:
 
 def shared(texts: Sequence[Sequence[int]]) -> int:
     """How many tokens all texts begin with."""
-    first, last = min(texts), max(texts)  # what these two share, all that come between them do
-    return next(
-        (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last))
-    )
+    ordered = sorted(map(tuple, texts))
+    ends = zip(ordered[0], ordered[-1], strict=False)  # what these two share, all that come between them do
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], ends))
 
 
 def gumbel(uniform: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from isokl_bench.config import RunConfig, resolve
 from isokl_bench.engine.fork import AnswerTokens
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.prompted import prompted_fork, prompted_rollout
-from isokl_bench.engine.rollout import Sampler, rollout
+from isokl_bench.engine.rollout import rollout
+from isokl_bench.engine.sheet import Sampler
 from isokl_bench.report.cells import Sheet
 from isokl_bench.report.lines import choose_lines
 from isokl_bench.report.responses import Responses, dose_response

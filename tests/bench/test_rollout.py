@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from isokl_bench.engine import walk
-from isokl_bench.engine.rollout import Sampler, Wanted, rollout, rollouts
+from isokl_bench.engine.rollout import rollout, rollouts
+from isokl_bench.engine.sheet import Sampler, Wanted
 from isokl_bench.engine.steering import Steering
 from isokl_registry import IsoklError, Site, load_registry
 from tests import oracle
