@@ -12,7 +12,8 @@ import numpy as np
 from isokl_bench.config import Resolved
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.rollout import Sampler, rollout, teacher_forced, unknown_values
+from isokl_bench.engine.rollout import rollout, teacher_forced, unknown_values
+from isokl_bench.engine.sheet import Sampler
 from isokl_bench.engine.steering import Steering
 from isokl_bench.events import Event, Listener
 from isokl_bench.gap_sources import Source, phase_name, sources

@@ -105,6 +105,7 @@ def fork(
     forks = list(_forks(lm, prompts, tokens, points, answer.prefill))
 
     def store(some: Sequence[_Fork], logits: Tensor) -> None:
+        logits = logits.float()
         everything = logits.logsumexp(-1)
         found = torch.stack(
             [

@@ -10,7 +10,7 @@ from isokl_bench.engine.fork import THINK_END, AnswerTokens, fork, interruption
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import rollout
 from isokl_bench.engine.steering import Steering
-from isokl_bench.intervention import Steered
+from isokl_bench.intervention import Ask, Steered
 from isokl_bench.session import MeasureSession
 from isokl_registry import REPLY_END, Answer, IsoklError, Prompt
 from tests import oracle
@@ -150,26 +150,23 @@ def test_points_come_in_any_order_and_equal_rows_agree(monkeypatch):
     np.testing.assert_allclose(found[1], found[2], atol=1e-5)
 
 
-def test_a_session_lets_go_of_its_caches():
+def test_a_session_of_some_of_the_alphas_uses_their_caches(monkeypatch):
+    """Of a rollout at an alpha that broke, the others are measured."""
     lm = build("llama")
-    session = MeasureSession(
-        Steered(lm, steer(lm, "mean_diff"), 1.2),
-        [0.0, 1.0],
-        [Prompt(text, True) for text in TEXTS],
-        AnswerTokens.of(ANSWER, lm),
-        8,
-    )
-    session.release()  # nothing is generated for it
-    assert "greedy" not in vars(session)
-    want = session.forks([0, 4]).log_mass_first
-    assert session.greedy.kept
-    session.release()
-    assert not session.greedy.kept
-    found = session.forks(
-        [8, 4, 0, REPLY_END]
-    ).log_mass_first  # the first is read from the text, the others are known
-    np.testing.assert_array_equal(found[..., [2, 1]], want)
-    np.testing.assert_array_equal(found[..., 0], found[..., 3])  # no reply ends before
+    intervention = Steered(lm, steer(lm, "mean_diff"), 1.2)
+    ask = Ask(TEXTS, [0.0, 0.5, 1.0], 8)
+    (full,) = intervention.rollouts([ask], keep_caches=True)
+    answer, prompts = AnswerTokens.of(ANSWER, lm), [Prompt(text, True) for text in TEXTS]
+    want = MeasureSession(intervention, ask.alphas, prompts, answer, full).forks([0, 4]).log_mass_first
+    monkeypatch.setattr("isokl_bench.engine.fork._read", None)  # nothing is read again
+    session = MeasureSession(intervention, [0.0, 1.0], prompts, answer, full.at([0, 2]))
+    np.testing.assert_allclose(session.forks([0, 4]).log_mass_first, want[[0, 2]], atol=1e-4)
+    known = dict(session._forks)
+    end = session.forks([0, 4, 8, REPLY_END])  # the first two are known
+    assert all(session._forks[key] is values for key, values in known.items())
+    np.testing.assert_array_equal(
+        end.log_mass_first[..., 2], end.log_mass_first[..., 3]
+    )  # no reply ends before
 
 
 def counting(forward, fed):

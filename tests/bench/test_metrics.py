@@ -7,9 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from isokl_bench.engine.fork import AnswerTokens
+from isokl_bench.intervention import Ask, Steered
+from isokl_bench.session import MeasureSession
 from isokl_plugins.metrics.branch_pmass import BranchPmass
 from isokl_plugins.metrics.target_logit import TargetLogit
-from isokl_registry import REPLY_END, ForkValues
+from isokl_registry import REPLY_END, Answer, ForkValues, Prompt
+from tests.bench.test_rollout import TEXTS, steer
 
 NAN = np.nan
 
@@ -82,17 +86,14 @@ def test_flips_are_of_those_that_could_flip():
 
 @pytest.mark.parametrize("metric", [BranchPmass(window=0), TargetLogit(window=0)])
 def test_a_window_of_nothing_is_the_start_of_the_reply(metric, tiny):
-    from isokl_bench.engine.fork import AnswerTokens
-    from isokl_bench.intervention import Steered
-    from isokl_bench.session import MeasureSession
-    from isokl_registry import Answer, Prompt
-    from tests.bench.test_rollout import TEXTS, steer
-
     answer = AnswerTokens.of(Answer('{"value":', (" true",), (" false",)), tiny)
-    prompts = [Prompt(text, True) for text in TEXTS]
-    session = MeasureSession(Steered(tiny, steer(tiny, "mean_diff"), 1.0), [0.0, 1.0], prompts, answer, 1)
+    intervention, prompts = (
+        Steered(tiny, steer(tiny, "mean_diff"), 1.0),
+        [Prompt(text, True) for text in TEXTS],
+    )
+    (greedy,) = intervention.rollouts([Ask(TEXTS, [0.0, 1.0], 3)])
+    session = MeasureSession(intervention, [0.0, 1.0], prompts, answer, greedy)
     found = {m.quantity: np.asarray(m.values) for m in metric.measure(session)}
-    assert "greedy" not in vars(session)  # nothing is generated
     pairs = {"pmass_end": "pmass_mean", "final_log_ratio": "log_ratio"}
     for end, start in ((end, start) for end, start in pairs.items() if end in found):
         np.testing.assert_array_equal(found[end], found[start])
