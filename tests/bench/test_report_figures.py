@@ -188,6 +188,14 @@ def test_what_fits_is_drawn_whole(store: Store) -> None:
     assert sum(len(line.runs) for line in chosen.drawn) == limits.RUNS
 
 
+def test_a_method_that_is_another_has_no_line_over_its_own(store: Store) -> None:
+    for method in ("pca", "pca_center", "mean_diff"):
+        add(store, method=method)
+    chosen = choose_lines(rows_of(store))
+    assert [line.keys["series"] for line in chosen.drawn] == ["mean_diff", "pca"]
+    assert chosen.left_out == "pca_center is pca by another way and has no place of its own beside it."
+
+
 def test_there_are_no_more_windows_than_dashes(store: Store) -> None:
     for window in (5, 10, 20, 50, 100):
         add(store, window=window)
