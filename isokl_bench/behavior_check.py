@@ -63,7 +63,7 @@ def check_behavior(
     tokens = prompted_rollout(lm, ids, ids, [0.0], max(CALIBRATED, points[-1])).tokens
     cut = tokens[..., : points[-1]]
     forks = prompted_fork(lm, ids, ids, cut, [0.0], [*points, REPLY_END], answer)
-    ratio, mass = log_ratio(forks), np.exp(forks.log_mass[0])
+    ratio, mass = log_ratio(forks), np.exp(forks.log_mass_first[0]) + np.exp(forks.log_mass_second[0])
     target = np.array([1 if prompt.first else -1 for prompt in asked])
     reached = (~np.isnan(mass[:, :-1])).sum(0)
     sides = [ratio[:, 0], ratio[:, -1]]

@@ -62,14 +62,6 @@ class ForkValues:
         """The four, in the order of the fields."""
         return self.log_mass_first, self.log_mass_second, self.logit_first, self.logit_second
 
-    @property
-    def log_mass(self) -> Array:
-        """log of the probability of all answer words."""
-        import numpy as np
-
-        with np.errstate(invalid="ignore"):  # unscored forks are NaN and stay so
-            return np.logaddexp(self.log_mass_first, self.log_mass_second)
-
 
 class Session(Protocol):
     """What a metric may ask for. Alpha 0, the unsteered model, is always the first of `alphas`."""

@@ -38,12 +38,14 @@ class BranchPmass(Metric):
 
         points = range(0, self.window + 1, self.every)
         forks = session.forks([*points, REPLY_END])
-        everywhere = np.minimum(np.exp(forks.log_mass), 1.0)
+        with np.errstate(invalid="ignore"):  # unscored forks are NaN and stay so
+            log_mass = np.logaddexp(forks.log_mass_first, forks.log_mass_second)
+        everywhere = np.minimum(np.exp(log_mass), 1.0)
         pmass = everywhere[..., :-1]
         yield Measurement("pmass", pmass, points, ENDED)
         yield Measurement("pmass_end", everywhere[..., -1])
         yield Measurement("pmass_mean", np.nanmean(pmass, axis=-1))  # the first fork is always scored
         yield Measurement("pmass_change", np.nanmean(pmass - pmass[0], axis=-1))
         yield Measurement("forks_compared", (~np.isnan(pmass - pmass[0])).sum(-1).astype(float))
-        p_true = np.exp(forks.log_mass_first - forks.log_mass)[..., :-1]
+        p_true = np.exp(forks.log_mass_first - log_mass)[..., :-1]
         yield Measurement("p_true", p_true, points, ENDED)
