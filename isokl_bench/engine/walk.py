@@ -14,7 +14,7 @@ from isokl_bench.engine.cache import append_texts, cut_mask, cut_rows, select_ro
 from isokl_bench.engine.compare import compare
 from isokl_bench.engine.kept import Kept, keep
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.packing import distinct_texts
+from isokl_bench.engine.packing import PIECE, distinct_texts
 from isokl_bench.engine.sheet import Ints, Sheet
 from isokl_bench.engine.steering import Edits
 from isokl_registry import IsoklError
@@ -23,7 +23,6 @@ BROKEN_BASE = "logits of the unsteered model are not finite: use --dtype float32
 CHECK_EVERY = 2  # tokens between two looks at which rows and doses are still needed
 MOVE = 0.75  # rows are moved together when fewer than this share of them is: moving caches costs time, too
 WORTH = 512  # tokens that reading a shared beginning once must save, for that takes a pass of its own
-PIECE = 4096  # tokens of prompts read at once: with more a processor's cache does not hold what goes through a block
 
 
 class Walk:
