@@ -314,9 +314,12 @@ class Runner:
 
     def _measure_all(self, sign: int, session: MeasureSession) -> list[str]:
         failed = []
-        for metric, alphas in missing_metrics(self.plan, sign, self.done).items():
+        for metric, missing in missing_metrics(self.plan, sign, self.done).items():
+            alphas = [alpha for alpha in missing if alpha in session.alphas]
+            if not alphas:
+                continue
             try:
-                self._measure_one(session, metric, sign, [a for a in alphas if a in session.alphas])
+                self._measure_one(session, metric, sign, alphas)
             except StoreError:
                 raise
             except Exception as error:
