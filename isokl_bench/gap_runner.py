@@ -12,7 +12,8 @@ import numpy as np
 from isokl_bench.config import Resolved
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.rollout import Sampler, rollout, teacher_forced, unknown_values
+from isokl_bench.engine.rollout import rollout, teacher_forced, unknown_values
+from isokl_bench.engine.sheet import Sampler
 from isokl_bench.engine.steering import Steering
 from isokl_bench.events import Event, Listener
 from isokl_bench.gap_sources import Source, phase_name, sources
@@ -42,7 +43,7 @@ class GapRunner:
         self.done = 0.0
         self.share = 1 / (len(signs) * sum(len(s.prompts) * s.tokens for s in self.sources))
         self.say("phase", f"loading {self.plan.identity['model']}")
-        self.lm = load_model(self.plan)
+        self.lm = load_model(self.plan, partial(self.say, "note"))
         self.lm.notify = partial(self.say, "note")
         for note in self.lm.notes:
             self.say("note", note)

@@ -24,7 +24,7 @@ def gap(run: str | int, **options: Any) -> pd.DataFrame:
     """The stat at the calibrated coefficient of a finished run, with one thing at a time changed against its calibration.
 
     run, options: as `gap_record` takes them. Returns a row per sign and source: value (of the stat), ratio (to the
-    target), low and high (95 % bootstrap over prompts, none for a single prompt), n (prompts), tokens (of each) and, for
+    target), low and high (95 % over prompts, None where it is open), n (prompts), tokens (of each) and, for
     what could not be scored, reason. Raises IsoklError or StoreError, one line each.
     """
     import pandas as pd
@@ -121,6 +121,7 @@ def _plan(
         behavior=behavior or stored["behavior"],
         layers=",".join(map(str, stored["layers"])),
         chat_template=chat_template or own_template,
+        revision=None if model else stored["model_identity"].get("commit"),
         device=device,
         **sizes,
         **same,

@@ -10,26 +10,30 @@ from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.fork import AnswerTokens, fork
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.prompted import BROKEN, prompted_fork, prompted_rollout
-from isokl_bench.engine.rollout import Rollout, Sampler, rollout
+from isokl_bench.engine.rollout import Rollout, Tell, rollouts
+from isokl_bench.engine.sheet import Sampler, Wanted
 from isokl_bench.engine.steering import Steering
 from isokl_registry import ForkValues
 
 
+@dataclass(frozen=True)
+class Ask:
+    """A rollout of `window` tokens from user messages, at some alphas; sampler None is greedy."""
+
+    texts: Sequence[str]
+    alphas: Sequence[float]
+    window: int
+    sampler: Sampler | None = None
+
+
 class Intervention(Protocol):
-    """Rollouts and forks of user messages `texts`, arrays [alpha, text, ·]. At alpha 0 the model is left alone.
+    """Rollouts and forks of user messages `texts`, arrays [alpha, text, ·]. At alpha 0 the model is left alone."""
 
-    keep_caches: what saves forks time; an intervention may do without."""
-
-    def rollout(
-        self,
-        texts: Sequence[str],
-        alphas: Sequence[float],
-        window: int,
-        sampler: Sampler | None = None,
-        *,
-        keep_caches: bool = False,
-    ) -> Rollout:
-        """See engine.rollout; sampler None is greedy."""
+    def rollouts(
+        self, asked: Sequence[Ask], *, keep_caches: bool = False, tell: Tell = lambda share: None
+    ) -> list[Rollout]:
+        """All that is asked for, see engine.rollouts. keep_caches: what saves forks of the first time; an intervention
+        may do without."""
         ...
 
     def forks(
@@ -62,24 +66,13 @@ class Steered:
     def _doses(self, alphas: Sequence[float]) -> list[float]:
         return [alpha * self.coefficient for alpha in alphas]
 
-    def rollout(
-        self,
-        texts: Sequence[str],
-        alphas: Sequence[float],
-        window: int,
-        sampler: Sampler | None = None,
-        *,
-        keep_caches: bool = False,
-    ) -> Rollout:
-        return rollout(
-            self.lm,
-            self._ids(texts),
-            self.steering,
-            self._doses(alphas),
-            window,
-            sampler=sampler,
-            keep_caches=keep_caches,
-        )
+    def rollouts(
+        self, asked: Sequence[Ask], *, keep_caches: bool = False, tell: Tell = lambda share: None
+    ) -> list[Rollout]:
+        wanted = [
+            Wanted(self._ids(ask.texts), self._doses(ask.alphas), ask.window, ask.sampler) for ask in asked
+        ]
+        return rollouts(self.lm, self.steering, wanted, keep_caches=keep_caches, tell=tell)
 
     def forks(
         self,
@@ -118,16 +111,17 @@ class Prompted:
         )
         return plain, prompted
 
-    def rollout(
-        self,
-        texts: Sequence[str],
-        alphas: Sequence[float],
-        window: int,
-        sampler: Sampler | None = None,
-        *,
-        keep_caches: bool = False,
-    ) -> Rollout:
-        return prompted_rollout(self.lm, *self._ids(texts), alphas, window, sampler=sampler)
+    def rollouts(
+        self, asked: Sequence[Ask], *, keep_caches: bool = False, tell: Tell = lambda share: None
+    ) -> list[Rollout]:
+        tokens = [len(ask.texts) * len(ask.alphas) * ask.window for ask in asked]
+        found = []
+        for i, ask in enumerate(asked):
+            found.append(
+                prompted_rollout(self.lm, *self._ids(ask.texts), ask.alphas, ask.window, sampler=ask.sampler)
+            )
+            tell(sum(tokens[: i + 1]) / sum(tokens))
+        return found
 
     def forks(
         self,

@@ -10,10 +10,11 @@ from isokl_registry import Metric, PromptMethod
 
 NO_DOSE = "no_dose"  # the outcome of a prompt method: there is nothing to calibrate
 REACHED = ("converged", "jump", NO_DOSE)  # outcomes after which there is something to measure
-WEIGHTS = {"fit": 1, "calibrate": 5, "validate": 1, "metric": 3, "traces": 2}  # rough shares of the time
+# Rough shares of the time; what metrics need beside rollouts are forks.
+WEIGHTS = {"fit": 1.0, "calibrate": 4.0, "generate": 8.0, "validate": 0.1, "metric": 0.5, "traces": 0.1}
 
 
-def weight(names: Sequence[str]) -> int:
+def weight(names: Sequence[str]) -> float:
     """How much of the work the phases are."""
     return sum(WEIGHTS[name.split(" ", 1)[0]] for name in names)
 
@@ -35,12 +36,28 @@ def phase_names(plan: Resolved, done: dict[str, Any]) -> list[str]:
         names.append(f"calibrate {sign:+d}")
         if calibrated is not None and calibrated["outcome"] not in REACHED:
             continue
-        names.append(f"validate {sign:+d}")
-        lacking = [(metric, missing_alphas(plan, metric, sign, done)) for metric in plan.metrics]
-        names += [metric_phase(metric, sign, alphas) for metric, alphas in lacking if alphas]
-        if missing := missing_in(plan.alphas, trace_prefix(sign), done):
-            names.append(trace_prefix(sign) + alpha_list(missing))
+        lacking = [] if validate_phase(sign) in done else [validate_phase(sign)]
+        missing = missing_metrics(plan, sign, done)
+        lacking += [metric_phase(metric, sign, alphas) for metric, alphas in missing.items()]
+        if traces := missing_in(plan.alphas, trace_prefix(sign), done):
+            lacking.append(trace_prefix(sign) + alpha_list(traces))
+        names += [generate_phase(sign, done), *lacking] if lacking else []
     return [name for name in names if name not in done]
+
+
+def validate_phase(sign: int) -> str:
+    return f"validate {sign:+d}"
+
+
+def generate_phase(sign: int, done: dict[str, Any]) -> str:
+    """What is generated is not stored: what a later phase lacks is generated again, and counted."""
+    before = sum(name.startswith(f"generate {sign:+d} ") for name in done)
+    return f"generate {sign:+d} {before + 1}"
+
+
+def missing_metrics(plan: Resolved, sign: int, done: dict[str, Any]) -> dict[Metric, list[float]]:
+    """Metrics that lack something, and the alphas at which they do."""
+    return {m: alphas for m in plan.metrics if (alphas := missing_alphas(plan, m, sign, done))}
 
 
 def missing_alphas(plan: Resolved, metric: Metric, sign: int, done: dict[str, Any]) -> list[float]:

@@ -18,20 +18,23 @@ from isokl_bench.engine.activations import record
 from isokl_bench.engine.calibrate import Calibration, Calibrator, Evaluation
 from isokl_bench.engine.fork import AnswerTokens
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.rollout import Sampler, unknown_values
+from isokl_bench.engine.rollout import Rollout, unknown_values
 from isokl_bench.engine.steering import Steering
 from isokl_bench.events import Event, Listener, one_line
-from isokl_bench.intervention import Intervention, Prompted, Steered
+from isokl_bench.generation import GREEDY, SAMPLED, VALIDATION, to_generate
+from isokl_bench.intervention import Ask, Intervention, Prompted, Steered
 from isokl_bench.phases import (
     NO_DOSE,
     REACHED,
     alpha_list,
+    generate_phase,
     metric_phase,
-    missing_alphas,
     missing_in,
+    missing_metrics,
     phase_names,
     signs,
     trace_prefix,
+    validate_phase,
     weight,
 )
 from isokl_bench.rows import calibration_row, measurement_rows
@@ -51,8 +54,6 @@ from isokl_registry import (
     Site,
     TokenValues,
 )
-
-TRACES, TRACE_TOKENS = 4, 128  # how many holdout prompts have their texts stored, and how much of them
 
 
 class PartlyFailed(IsoklError):
@@ -74,7 +75,7 @@ class Runner:
         self.done = self.attempt.phases()
         self.total = self.left = weight(phase_names(self.plan, self.done))
         self.say("phase", f"loading {self.plan.identity['model']}")
-        self.lm = self.workbench.model(self.plan)
+        self.lm = self.workbench.model(self.plan, partial(self.say, "note"))
         self.lm.notify = partial(self.say, "note")
         for note in self.lm.notes:
             self.say("note", note)
@@ -90,13 +91,16 @@ class Runner:
                     f"{calibration['outcome'].replace('_', ' ')}: nothing is measured for sign {sign:+d}",
                 )
                 continue
-            self._validate(sign, intervention)
-            failed += self._measure(sign, intervention)
+            if asked := to_generate(self.plan, sign, self.done):
+                made = self._generate(sign, intervention, asked)
+                self._validate(sign, intervention, asked, made)
+                failed += self._measure(sign, intervention, asked, made)
         if failed:
             raise PartlyFailed(f"{'; '.join(failed)}. Everything else is stored; run again to retry")
 
-    def say(self, kind: str, text: str, **data: Any) -> None:
-        self.listen(Event(kind, text, 1 - self.left / self.total if self.total else 1.0, data))
+    def say(self, kind: str, text: str, *, ahead: float = 0.0, **data: Any) -> None:
+        """ahead: the weight of what the phase at hand has done already."""
+        self.listen(Event(kind, text, 1 - (self.left - ahead) / self.total if self.total else 1.0, data))
 
     @contextmanager
     def phase(self, name: str, text: str) -> Iterator[Phase]:
@@ -216,32 +220,48 @@ class Runner:
         ]
         self.say("round", f"round {number}: {pairs}", round=number, evaluations=values)
 
-    def _read(
-        self, intervention: Intervention, prompts: Sequence[Prompt], sampler: Sampler | None = None
-    ) -> tuple[TokenValues, TokenValues]:
-        """What the stat is told of some prompts: the rollout at alpha 1, and the base model's own."""
-        texts = [prompt.text for prompt in prompts]
+    def _read(self, intervention: Intervention, prompts: Sequence[Prompt]) -> tuple[TokenValues, TokenValues]:
+        """What the stat is told of some prompts: the greedy rollout at alpha 1, and the base model's own."""
         alphas = [1.0, 0.0] if self.plan.stat.needs_base else [1.0]
-        found = intervention.rollout(texts, alphas, self.plan.config.window, sampler)
-        if not found.finite[0]:
-            raise IsoklError(intervention.explain(texts, 1.0))
-        steered = found.values(0)
-        return steered, found.values(1) if len(alphas) > 1 else unknown_values(*steered.kl.shape)
+        ask = Ask([prompt.text for prompt in prompts], alphas, self.plan.config.window)
+        (found,) = intervention.rollouts([ask])
+        return self._values(intervention, ask, found)
 
-    def _validate(self, sign: int, intervention: Intervention) -> None:
+    def _values(
+        self, intervention: Intervention, ask: Ask, found: Rollout
+    ) -> tuple[TokenValues, TokenValues]:
+        """The same of a rollout that was made at alpha 1, and at 0 if the stat needs that."""
+        if not found.finite[0]:
+            raise IsoklError(intervention.explain(ask.texts, 1.0))
+        steered = found.values(0)
+        return steered, found.values(1) if len(ask.alphas) > 1 else unknown_values(*steered.kl.shape)
+
+    def _generate(self, sign: int, intervention: Intervention, asked: dict[str, Ask]) -> dict[str, Rollout]:
+        """Every rollout that is asked for, all in one. It is a phase for its time's sake: it stores nothing."""
+        rows = sum(len(ask.texts) * len(ask.alphas) for ask in asked.values())
+        text = f"generating up to {max(ask.window for ask in asked.values())} tokens in {rows} replies"
+        name, told = generate_phase(sign, self.done), 0.0
+
+        def tell(share: float) -> None:
+            nonlocal told
+            if share >= told + 0.01:
+                told = share
+                self.say("progress", text, ahead=share * weight([name]))
+
+        with self.phase(name, text):
+            found = intervention.rollouts(list(asked.values()), keep_caches=True, tell=tell)
+        return dict(zip(asked, found, strict=True))
+
+    def _validate(
+        self, sign: int, intervention: Intervention, asked: dict[str, Ask], made: dict[str, Rollout]
+    ) -> None:
         """The stat again: greedy on other prompts, and sampled at temperature 1 on both sets."""
-        name = f"validate {sign:+d}"
+        name = validate_phase(sign)
         if name in self.done:
             return
-        splits, seed = self.plan.splits, self.plan.config.seed
-        cases = {
-            "holdout": (splits.holdout, None),
-            "calibration_sampled": (splits.calibration, Sampler(seed)),
-            "holdout_sampled": (splits.holdout, Sampler(seed)),
-        }
-        with self.phase(name, f"validating on {len(splits.holdout)} holdout prompts") as phase:
-            for quantity, (prompts, sampler) in cases.items():
-                steered, base = self._read(intervention, prompts, sampler)
+        with self.phase(name, "validating on holdout prompts, and on sampled texts") as phase:
+            for quantity in VALIDATION:
+                steered, base = self._values(intervention, asked[quantity], made[quantity])
                 low, high = map(closed, self.plan.stat.interval(steered, base))
                 phase.summaries.append(
                     stored.Summary(
@@ -249,7 +269,7 @@ class Runner:
                         metric="validation",
                         quantity=quantity,
                         alpha=1.0,
-                        n=len(prompts),
+                        n=len(steered.kl),
                         mean=float(self.plan.stat(steered, base)),
                         low=low,
                         high=high,
@@ -257,39 +277,43 @@ class Runner:
                 )
         self.say("note", ", ".join(f"{s.quantity} {s.mean:.3f}" for s in phase.summaries))
 
-    def _measure(self, sign: int, intervention: Intervention) -> list[str]:
+    def _measure(
+        self, sign: int, intervention: Intervention, asked: dict[str, Ask], made: dict[str, Rollout]
+    ) -> list[str]:
         """Store every metric and trace that is missing; returns a line for each that failed (a stranger's code may)."""
-        missing = {
-            m: alphas for m in self.plan.metrics if (alphas := missing_alphas(self.plan, m, sign, self.done))
+        broken = {  # measure what can be measured, and say what cannot
+            alpha: intervention.explain(asked[name].texts, alpha)
+            for name in (GREEDY, SAMPLED)
+            for alpha, finite in zip(asked[name].alphas, made[name].finite, strict=True)
+            if not finite
         }
-        traces = missing_in(self.plan.alphas, trace_prefix(sign), self.done)
-        if not missing and not traces:
-            return []
-        wanted = sorted({0.0}.union(traces, *missing.values()))
-        window = max([1, *(metric.tokens for metric in missing)])
-        session = self._session(intervention, wanted, window)
-        self.say(
-            "phase",
-            f"generating {window} tokens from {len(session.prompts)} prompts at alpha {alpha_list(wanted)}",
-        )
-        broken = session.broken()
-        if broken:  # measure what can be measured, and say what cannot
-            session = self._session(intervention, [alpha for alpha in wanted if alpha not in broken], window)
-        failed = list(broken.values())
-        for metric, alphas in missing.items():
+        session = self._session(intervention, asked[GREEDY], made.pop(GREEDY))
+        failed = [*broken.values(), *self._measure_all(sign, session)]
+        session.greedy.kept.clear()
+        missing = missing_in(self.plan.alphas, trace_prefix(sign), self.done)
+        if alphas := [alpha for alpha in missing if alpha not in broken]:
+            self._trace(sign, alphas, made[SAMPLED].at([asked[SAMPLED].alphas.index(a) for a in alphas]))
+        return failed
+
+    def _session(self, intervention: Intervention, ask: Ask, found: Rollout) -> MeasureSession:
+        """Of the alphas at which the model has not broken."""
+        finite = [int(place) for place in found.finite.nonzero()[0]]
+        alphas = [ask.alphas[place] for place in finite]
+        return MeasureSession(intervention, alphas, self.plan.splits.holdout, self.answer, found.at(finite))
+
+    def _measure_all(self, sign: int, session: MeasureSession) -> list[str]:
+        failed = []
+        for metric, missing in missing_metrics(self.plan, sign, self.done).items():
+            alphas = [alpha for alpha in missing if alpha in session.alphas]
+            if not alphas:
+                continue
             try:
-                self._measure_one(session, metric, sign, [alpha for alpha in alphas if alpha not in broken])
+                self._measure_one(session, metric, sign, alphas)
             except StoreError:
                 raise
             except Exception as error:
                 failed.append(f"metric {metric.label()!r} failed: {one_line(error)}")
-        session.release()
-        if healthy := [alpha for alpha in traces if alpha not in broken]:
-            self._trace(sign, intervention, healthy)
         return failed
-
-    def _session(self, intervention: Intervention, alphas: Sequence[float], window: int) -> MeasureSession:
-        return MeasureSession(intervention, alphas, self.plan.splits.holdout, self.answer, window)
 
     def _measure_one(self, session: MeasureSession, metric: Metric, sign: int, alphas: list[float]) -> None:
         with self.phase(
@@ -301,9 +325,8 @@ class Runner:
                 phase.summaries += rows[1]
             phase.data = {"alphas": alphas}
 
-    def _trace(self, sign: int, intervention: Intervention, alphas: list[float]) -> None:
-        with self.phase(trace_prefix(sign) + alpha_list(alphas), "sampling example texts") as phase:
-            found = self._session(intervention, alphas, TRACE_TOKENS).sampled(TRACES, self.plan.config.seed)
+    def _trace(self, sign: int, alphas: Sequence[float], found: Rollout) -> None:
+        with self.phase(trace_prefix(sign) + alpha_list(alphas), "storing example texts") as phase:
             decode = self.lm.tokenizer.decode
             for a, p in np.ndindex(*found.tokens.shape[:2]):
                 ids = [token for token in found.tokens[a, p].tolist() if token >= 0]
@@ -318,7 +341,7 @@ class Runner:
                         kl=found.kl[a, p, : len(ids)].tolist(),
                     )
                 )
-            phase.data = {"alphas": alphas}
+            phase.data = {"alphas": list(alphas)}
 
 
 def _found(calibration: Calibration) -> dict[str, Any]:
@@ -331,16 +354,16 @@ Recorder = Callable[[LanguageModel, Sequence[Sequence[int]], Sequence[Site]], di
 
 
 def fit(plan: Resolved, lm: LanguageModel, sites: Sequence[Site], record: Recorder = record) -> Steering:
-    """Fit the plan's method at every site. Row i of both halves has the same message, persona pair and answer prefix.
+    """Fit the plan's method at every site. Row i of both halves has the same message, persona pair and position.
 
     Raises IsoklError naming the site when the contrast allows no fit."""
     assert isinstance(plan.method, Method)
-    prefixes = ("", plan.prompts.answer.prefill)
+    prefix = plan.prompts.answer.prefill if plan.config.position == "answer" else ""
     halves: list[list[list[int]]] = [[], []]
     for i, prompt in enumerate(plan.splits.fit):
         personas = plan.prompts.personas[i % len(plan.prompts.personas)]
         for half, persona in zip(halves, personas, strict=True):
-            half.append(lm.chat.ids(prompt.text, system=persona, prefix=prefixes[i % len(prefixes)]))
+            half.append(lm.chat.ids(prompt.text, system=persona, prefix=prefix))
     positive, negative = record(lm, halves[0], sites), record(lm, halves[1], sites)
     state = {}
     for site in sites:
@@ -358,6 +381,7 @@ def _metadata(plan: Resolved, method: Method) -> dict[str, Any]:
         "site": "output of a Linear" if method.linears else "output of a transformer block",
         "layers": list(plan.layers),
         "layer_numbering": "0 is the first transformer block",
+        "position": f"last token of the {'prefill of the answer' if plan.config.position == 'answer' else 'prompt'}",
         "model": plan.identity["model_identity"],
         "behavior": plan.behavior.name,
         "behavior_hash": plan.identity["behavior_hash"],

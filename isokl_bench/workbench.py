@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,10 @@ from isokl_registry import Site
 KEPT = 8  # sets of prompts whose activations are remembered
 
 
+def untold(note: str) -> None:
+    """Where nobody listens."""
+
+
 @dataclass
 class Workbench:
     """Loads a model when another is asked for, and records activations when they are not known yet."""
@@ -26,7 +30,7 @@ class Workbench:
     _key: Any = None
     _recorded: dict[Any, dict[Site, Tensor]] = field(default_factory=dict)
 
-    def model(self, plan: Resolved) -> LanguageModel:
+    def model(self, plan: Resolved, tell: Callable[[str], None] = untold) -> LanguageModel:
         """The plan's model on its device. Raises IsoklError when it cannot be loaded or there is no such device."""
         config = plan.config
         device = pick_device(config.device)
@@ -34,7 +38,7 @@ class Workbench:
         if self._lm is None or self._key != key:
             self._lm = self._key = None  # two models at once may be one too many
             self._recorded.clear()
-            self._lm, self._key = load_model(plan), key
+            self._lm, self._key = load_model(plan, tell), key
         return self._lm
 
     def record(
@@ -49,7 +53,10 @@ class Workbench:
         return dict(self._recorded[key])
 
 
-def load_model(plan: Resolved) -> LanguageModel:
-    """The plan's model on its device. Raises IsoklError when there is no such device."""
-    loaded = plan.model.load(device=pick_device(plan.config.device), dtype=getattr(torch, plan.config.dtype))
-    return LanguageModel(loaded, plan.config.chat_template)
+def load_model(plan: Resolved, tell: Callable[[str], None] = untold) -> LanguageModel:
+    """The plan's model on its device. tell: called with what is worth saying before. Raises IsoklError when there is no
+    such device."""
+    device, dtype = pick_device(plan.config.device), getattr(torch, plan.config.dtype)
+    for note in plan.model.notes(dtype=dtype):
+        tell(note)
+    return LanguageModel(plan.model.load(device=device, dtype=dtype), plan.config.chat_template)

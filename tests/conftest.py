@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 os.environ["ISOKL_LOAD_PLUGINS"] = ""
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = (
     "1"  # the models are too small to share among threads, and two tests may run at once
 )
+os.environ.setdefault("ISOKL_CACHE", str(Path(__file__).parents[1] / ".pytest_cache" / "isokl"))
 
 import pytest
 

@@ -21,10 +21,13 @@ ALLOWED = {
     "isokl_plugins": {"isokl_registry"},
     "isokl_bench": {"isokl_registry", "isokl_db"},
 }
-FOREIGN = {"isokl_db": {"sqlalchemy", "alembic", "sqlite_utils"}, "isokl_registry": {"pluggy"}}
+FOREIGN = {
+    "isokl_db": {"sqlalchemy", "alembic", "sqlite_utils"},
+    "isokl_registry": {"pluggy", "platformdirs", "filelock"},
+}
 # The laws of the contract compute, when they are run: they may use what every installation has, and pytest if it is there.
 CONFORMANCE = {"registry/isokl_registry/conformance/": {"torch", "numpy", "safetensors", "pytest"}}
-HEAVY = {"torch", "transformers", "tokenizers", "huggingface_hub", "numpy", "scipy", "pandas", "altair", "vl_convert", "sqlalchemy", "alembic"}  # fmt: skip
+HEAVY = {"torch", "transformers", "tokenizers", "huggingface_hub", "numpy", "scipy", "pandas", "altair", "vl_convert", "sqlalchemy", "alembic", "gguf", "accelerate"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ print(json.dumps([sorted({name.partition(".")[0] for name in sys.modules}), time
         "plugins check --help",
         "plugins new --help",
         "run --help",
+        "models",
     ],
 )
 def test_light_commands_load_nothing_heavy(line):

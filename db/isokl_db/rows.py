@@ -35,7 +35,7 @@ class Evaluation:
 class Calibration:
     """How the coefficient of one sign was found.
 
-    `low` and `high` are the 95 % bootstrap interval of `coefficient`; `value` is the stat at `coefficient`.
+    `low` and `high` are the 95 % interval of `coefficient` over prompts, None where it is open; `value` is the stat at `coefficient`.
     `no_dose` is the outcome of what has no dose: its coefficient is 1. For a jump, `dose_above` and
     `value_above` are the nearest dose over the target and the stat there. `pool` is how many tokens the stat saw at
     `coefficient`, of `n_prompts` × window; `slope` is d log stat / d log dose at the target. Both are None in rows
@@ -84,7 +84,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The mean of one quantity over `n` prompts, with its 95 % bootstrap interval over prompts."""
+    """The mean of one quantity over `n` prompts, with its 95 % interval over prompts; an end that is None is open."""
 
     sign: Sign
     metric: str

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
 
 from isokl_bench.claims.evidence import Evidence, Key, Subject, without
 from isokl_bench.claims.verdict import Answer, Cell, Check, Claim, every
@@ -27,9 +29,7 @@ def converges(evidence: Evidence) -> Claim:
         "R1",
         "calibration converges and generalises",
         Check(f"converged, and holdout kl_p95 {_IN_BAND}", "runs", cells),
-        lines=[f"outcomes: {', '.join(shares)}", f"holdout {_IN_BAND}: {', '.join(inside)}"]
-        if shares
-        else [],
+        lines=_lines(evidence, shares, inside),
         numbers={
             "outcomes": dict(outcomes),
             "in_band": {protocol: {"in": sum(found), "of": len(found)} for protocol, found in bands.items()},
@@ -54,20 +54,35 @@ def _share(name: str, count: int, total: int) -> str:
     return f"{name} {count} of {total} ({count / total:.0%})"
 
 
+def _lines(evidence: Evidence, shares: Sequence[str], inside: Sequence[str]) -> list[str]:
+    lines = [f"outcomes: {', '.join(shares)}", f"holdout {_IN_BAND}: {', '.join(inside)}"] if shares else []
+    slopes = [
+        subject.run.slope for subject in evidence.subjects if subject.run and subject.run.slope is not None
+    ]
+    if slopes:
+        lines.append(
+            f"slope, d log stat / d log dose at the target: {min(slopes):.1f} to {max(slopes):.1f}, median "
+            f"{median(slopes):.1f} (theory: 2; the steeper, the worse a coefficient fits other prompts)"
+        )
+    return lines
+
+
 def _inside(holdout: float | None) -> bool:
     return holdout is not None and BAND[0] <= holdout <= BAND[1]
 
 
 def _calibration(evidence: Evidence, subject: Subject) -> Cell:
     if subject.run is None:
-        values = {"outcome": "failed", "holdout": None, "error": subject.error}
+        values: dict[str, Any] = {"outcome": "failed", "holdout": None, "error": subject.error}
         return Cell(subject.key, values, f"failed: {subject.error}", False, -math.inf)
     outcome, holdout = subject.run.outcome, evidence.holdout(subject)
     margin = -math.inf if holdout is None else min(holdout - BAND[0], BAND[1] - holdout)
     passes: Answer = False if outcome != "converged" else None if holdout is None else _inside(holdout)
     found = "no holdout kl_p95 is stored" if holdout is None else f"holdout {holdout:.3f}"
-    text = f"{outcome.replace('_', ' ')}, {found}"
-    return Cell(subject.key, {"outcome": outcome, "holdout": holdout}, text, passes, margin)
+    slope = subject.run.slope
+    text = f"{outcome.replace('_', ' ')}, {found}" + ("" if slope is None else f", slope {slope:.1f}")
+    values = {"outcome": outcome, "holdout": holdout, "slope": slope}
+    return Cell(subject.key, values, text, passes, margin)
 
 
 def _bands(evidence: Evidence) -> dict[str, list[bool]]:

@@ -4,24 +4,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from isokl_bench.claims.evidence import Evidence, Key
 from isokl_bench.claims.verdict import Answer, Cell, Check, Claim, at_least, every
 from isokl_bench.report.cells import number
+from isokl_bench.report.effect import effect
 from isokl_bench.report.table import Estimate, Row
 
 NLL_SAFE, NLL_BROKEN = 2.0, 4.0  # R3: NLL ratio, at most at alpha 1 and more than at alpha 2
 PMASS_SAFE, PMASS_BROKEN = 0.1, -0.3  # R4: pmass change, within ± at alpha 1 and less than at alpha 2
+PMASS_BASE = 0.8  # R4: pmass without steering, under which a change says more of the form than of the model
 
 Ask = Callable[[Estimate], tuple[Answer, float]]  # whether an estimate passes, and its margin
 
 
 def not_too_cold(evidence: Evidence) -> Claim:
-    """R2: the 95 % interval of target_logit at alpha 1 excludes 0 in every row of Table 1."""
-    cells = _cells(evidence, "target_logit", 1, _excludes_zero)
-    check = Check("target_logit at alpha 1: 95 % interval excludes 0", "rows", cells)
-    note = "intervals: over the seeds of a row (two or three: their range), of a single seed over prompts"
-    return Claim.of_all("R2", "not too cold", check, lines=[note])
+    """R2: the 95 % interval of target_logit at alpha 1 excludes 0 in every row of Table 1.
+
+    The same of the log-ratio stands beside it: a logit falls also where both answers do."""
+    published, headline = (
+        Check(
+            f"{quantity} at alpha 1: 95 % interval excludes 0{words}",
+            "rows",
+            _cells(evidence, quantity, 1, _excludes_zero),
+        )
+        for quantity, words in (("target_logit", ""), ("log_ratio", " (beside it; decides nothing)"))
+    )
+    note = "intervals: over the seeds of a row, of a single seed over prompts"
+    return Claim(
+        "R2", "not too cold", every(published.answers), [published, headline], [note, _sides(evidence)]
+    )
+
+
+def _sides(evidence: Evidence) -> str:
+    """How many rows have the headline effect on which side."""
+    effects = [found for _, row, _ in evidence.rows if row and (found := effect(row))]
+    told = [found.mean > 0 for found in effects if found.excludes_zero]
+    return (
+        f"log_ratio at alpha 1, of {len(effects)} rows: {sum(told)} towards the side that was asked for, "
+        f"{len(told) - sum(told)} reversed, {len(effects) - len(told)} not told from 0"
+    )
 
 
 def not_too_hot_nll(evidence: Evidence) -> Claim:
@@ -38,17 +61,47 @@ def not_too_hot_nll(evidence: Evidence) -> Claim:
 
 def not_too_hot_pmass(evidence: Evidence) -> Claim:
     """R4: an interrupted model can answer at alpha 1 as without steering, and hardly at alpha 2."""
-    safe = _cells(
-        evidence, "pmass_change", 1, lambda e: (abs(e.mean) <= PMASS_SAFE, PMASS_SAFE - abs(e.mean))
+    bases = [_base_pmass(row) for _, row, _ in evidence.rows]
+    safe, broken = (
+        [_judged(cell, base) for cell, base in zip(cells, bases, strict=True)]
+        for cells in (
+            _cells(evidence, "pmass_change", 1, _is_safe),
+            _cells(evidence, "pmass_change", 2, lambda e: (e.mean < PMASS_BROKEN, PMASS_BROKEN - e.mean)),
+        )
     )
-    broken = _cells(evidence, "pmass_change", 2, lambda e: (e.mean < PMASS_BROKEN, PMASS_BROKEN - e.mean))
-    drop = number(PMASS_BROKEN, 1)
+    count = sum(not cell.judged for cell in safe)
+    note = (
+        f"{count} of {len(safe)} rows cannot be judged: without steering their pmass is under {PMASS_BASE:g}"
+    )
     return Claim.of_all(
         "R4",
         "not too hot (pmass)",
         Check(f"pmass change within ±{PMASS_SAFE:g} at alpha 1", "rows", safe),
-        Check(f"pmass change < {drop} at alpha 2 in all rows of a method", "models", _models(broken)),
+        Check(
+            f"pmass change < {number(PMASS_BROKEN, 1)} at alpha 2 in all rows of a method",
+            "models",
+            _models(broken),
+        ),
+        lines=[note] if count else [],
     )
+
+
+def _is_safe(estimate: Estimate) -> tuple[Answer, float]:
+    return abs(estimate.mean) <= PMASS_SAFE, PMASS_SAFE - abs(estimate.mean)
+
+
+def _base_pmass(row: Row | None) -> float | None:
+    base = row.estimates.get("base_pmass") if row else None
+    return base.mean if base else None
+
+
+def _judged(cell: Cell, base: float | None) -> Cell:
+    """The cell with the pmass of the unsteered model, under which it may be impossible to judge."""
+    values = {**cell.values, "base_pmass": base}
+    if base is None or base >= PMASS_BASE:
+        return replace(cell, values=values)
+    text = f"pmass {number(base, 3)} without steering, change {cell.text}"
+    return replace(cell, values=values, text=text, passes=None, judged=False)
 
 
 def _excludes_zero(estimate: Estimate) -> tuple[Answer, float]:
@@ -93,12 +146,17 @@ def _models(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def _model(model: str, methods: dict[str, list[Cell]]) -> Cell:
-    """A method is as good as its weakest row, a model as its best method."""
-    weakest = {method: min(cells, key=lambda cell: cell.margin) for method, cells in methods.items()}
+    """A method is as good as its weakest row that can be judged, a model as its best method."""
+    judged = {method: found for method, cells in methods.items() if (found := [c for c in cells if c.judged])}
+    if not judged:
+        return Cell(
+            {"model": model}, {"weakest_row": {}}, "none of its rows can be judged", None, -math.inf, False
+        )
+    weakest = {method: min(cells, key=lambda cell: cell.margin) for method, cells in judged.items()}
     return Cell(
         {"model": model},
         {"weakest_row": {method: cell.values.get("mean") for method, cell in weakest.items()}},
         "weakest rows: " + ", ".join(f"{method} {cell.text}" for method, cell in weakest.items()),
-        at_least(1, [every([cell.passes for cell in cells]) for cells in methods.values()]),
+        at_least(1, [every([cell.passes for cell in cells]) for cells in judged.values()]),
         max(cell.margin for cell in weakest.values()),
     )

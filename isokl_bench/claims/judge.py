@@ -41,6 +41,7 @@ def as_dict(evidence: Evidence, claims: list[Claim]) -> dict[str, Any]:
 def _claim(claim: Claim) -> dict[str, Any]:
     counts = {
         check.condition: {name: len(check.of(answer)) for name, answer in ANSWERS.items()}
+        | {"not_judged": len(check.not_judged)}
         for check in claim.checks
     }
     cells = [
@@ -49,6 +50,7 @@ def _claim(claim: Claim) -> dict[str, Any]:
             **cell.key,
             "values": cell.values,
             "passes": cell.passes,
+            "judged": cell.judged,
             "text": cell.text,
         }
         for check in claim.checks

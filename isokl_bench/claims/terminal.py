@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from isokl_bench.claims.evidence import BUDGET, Evidence
-from isokl_bench.claims.verdict import Answer, Cell, Check, Claim
+from isokl_bench.claims.verdict import NOT_JUDGED, Answer, Cell, Check, Claim
 
 LISTED = 8  # cells that fail a check, or cannot be told
 CLOSEST = 2  # cells of a check that all pass: those that pass most narrowly
@@ -52,10 +52,10 @@ def _heading(evidence: Evidence, dimensions: dict[str, int]) -> Iterator[str]:
 def _check(check: Check, shown: Sequence[str]) -> Iterator[Text]:
     """The condition with its count, and the cells that decide it."""
     passing, failing, unknown = (check.of(answer) for answer in (True, False, None))
-    yield Text(f"    {check.condition}: {len(passing)} of {len(check.cells)} {check.unit}")
+    yield Text(f"    {check.condition}: {len(passing)} of {len(check.answers)} {check.unit}")
     if not failing and not unknown:
         yield from _cells("closest", passing[:CLOSEST], shown)
-    for word, cells in (("fails", failing), ("unknown", unknown)):
+    for word, cells in (("fails", failing), ("unknown", unknown), (NOT_JUDGED, check.not_judged)):
         yield from _cells(word, cells[:LISTED], shown)
         if len(cells) > LISTED:
             yield Text(f"      … and {len(cells) - LISTED} more (--json has all)", style="dim")
@@ -65,7 +65,7 @@ def _cells(word: str, cells: Sequence[Cell], shown: Sequence[str]) -> Iterator[T
     labels = [_label(cell.key, shown) for cell in cells]
     width = max(map(len, labels), default=0)
     for label, cell in zip(labels, cells, strict=True):
-        yield Text.assemble("      ", (f"{word:<9}", STYLES[cell.passes]), f"{label:<{width}}  {cell.text}")
+        yield Text.assemble("      ", (f"{word:<8} ", STYLES[cell.passes]), f"{label:<{width}}  {cell.text}")
 
 
 def _label(key: Mapping[str, Any], shown: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 Answer = bool | None  # None: it cannot be told from what is stored
 VERDICTS: dict[Answer, str] = {True: "holds", False: "fails", None: "not enough runs"}
+NOT_JUDGED = "cannot be judged"  # not for want of runs, but for what was measured with them
 
 
 @dataclass(frozen=True)
@@ -15,13 +16,15 @@ class Cell:
     """What is asked of one run, row of Table 1, model or method, and the answer.
 
     key: which one it is, by the names of its dimensions. values: the numbers, for --json. text: the same in words, or
-    what is missing where `passes` is None. margin: how far it is from failing, negative where it fails."""
+    what is missing where `passes` is None. margin: how far it is from failing, negative where it fails. judged: False
+    where what it was measured with is at fault: then it decides nothing."""
 
     key: Mapping[str, Any]
     values: Mapping[str, Any]
     text: str
     passes: Answer
     margin: float = 0.0
+    judged: bool = True
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,18 @@ class Check:
 
     @property
     def answers(self) -> list[Answer]:
-        """Of each cell."""
-        return [cell.passes for cell in self.cells]
+        """Of each cell that is judged."""
+        return [cell.passes for cell in self.cells if cell.judged]
+
+    @property
+    def not_judged(self) -> list[Cell]:
+        """The cells that cannot be judged."""
+        return [cell for cell in self.cells if not cell.judged]
 
     def of(self, answer: Answer) -> list[Cell]:
-        """The cells with this answer, those first that fail most clearly or pass most narrowly."""
-        return sorted((cell for cell in self.cells if cell.passes is answer), key=lambda cell: cell.margin)
+        """The judged cells with this answer, those first that fail most clearly or pass most narrowly."""
+        found = (cell for cell in self.cells if cell.judged and cell.passes is answer)
+        return sorted(found, key=lambda cell: cell.margin)
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,8 @@ class Claim:
     @property
     def verdict(self) -> str:
         """The answer in words."""
+        if self.answer is None and any(check.not_judged and not check.answers for check in self.checks):
+            return NOT_JUDGED
         return VERDICTS[self.answer]
 
 

@@ -15,7 +15,9 @@ COMMANDS = {
     "report": "Print Table 1 and the ranking; write them and the figures as files.",
     "verify": "Judge the claims R1 to R6 from what is stored.",
     "gap": "Measure what the distance between calibration and evaluation is made of.",
+    "behaviors": "Check whether a behavior can be measured on a model.",
     "plugins": "List what there is of each kind, and what was left out.",
+    "models": "List and clear the converted models in the cache folder.",
     "db": "Look into the results database, and merge others into it.",
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it

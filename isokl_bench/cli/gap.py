@@ -92,5 +92,9 @@ def _table(rows: list[dict[str, Any]], stat: str) -> Table:
 
 
 def _value(row: dict[str, Any]) -> str:
-    ends = NO_VALUE if row["low"] is None else f"\\[{row['low']:.2f}, {row['high']:.2f}]"
+    from isokl_bench.report.cells import bracket
+
+    ends = (
+        bracket(row["low"], row["high"], "{:.2f}".format).replace("[", "\\[") or NO_VALUE
+    )  # not rich's markup
     return f"{row['value']:.2f} [dim]{ends}[/]"

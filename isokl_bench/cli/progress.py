@@ -32,6 +32,8 @@ def _json_line(event: Event) -> None:
 
 
 def _plain_line(event: Event) -> None:
+    if event.kind == "progress":
+        return
     indent = "" if event.kind in ("phase", "stored") else "    "
     click.echo(f"{indent}{event.text}", err=True)
 
@@ -62,6 +64,8 @@ def _live() -> Iterator[Listener]:
 
         def listen(event: Event) -> None:
             progress.update(task, completed=event.progress)
+            if event.kind == "progress":
+                return
             if event.kind == "phase":
                 progress.console.print(event.text, style="bold", markup=False)
             else:

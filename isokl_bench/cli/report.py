@@ -42,7 +42,13 @@ def report(ctx: click.Context, /, db: str, output: Path, **filters: tuple[str, .
 
 @report.command()
 @click.argument("run", required=False)
-@click.option("--prompt", type=click.IntRange(min=0), metavar="N", help="Only prompt N, counted from 0.")
+@click.option(
+    "--prompt",
+    type=click.IntRange(min=0),
+    multiple=True,
+    metavar="N",
+    help="Only prompt N, counted from 0; may be repeated.",
+)
 @click.option("--alpha", type=float, multiple=True, metavar="A", help="Only this alpha; may be repeated.")
 @click.option(
     "--html",
@@ -57,7 +63,7 @@ def traces(
     ctx: click.Context,
     /,
     run: str | None,
-    prompt: int | None,
+    prompt: tuple[int, ...],
     alpha: tuple[float, ...],
     html: Path | None,
     **_: Any,

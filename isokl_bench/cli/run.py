@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from isokl_bench.cli.options import Command, db_option
-from isokl_bench.config import ALPHAS, DTYPES, METRICS, PROTOCOLS, RunConfig
+from isokl_bench.config import ALPHAS, DTYPES, METRICS, POSITIONS, PROTOCOLS, RunConfig
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(RunConfig)}
 
@@ -35,7 +35,10 @@ def alphas(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
 @click.option(
     "--method", required=True, metavar="NAME", help="Steering method, as NAME or 'NAME[key=value,…]'."
 )
-@click.option("--model", required=True, metavar="NAME", help="Model: a name, a hub id or a folder.")
+@click.option(
+    "--model", required=True, metavar="NAME", help="Model: a name, a hub id, a folder or a GGUF file."
+)
+@option("--revision", "Branch, tag or commit of a model from the hub.", metavar="REF")
 @option("--behavior", "Behavior: a name or a TOML file.", metavar="NAME")
 @option("--layers", "Blocks to steer: 60%, 3, 3,5, 2-5, 30%-60%, all, -1.", metavar="SET")
 @option("--stat", "What calibration drives to its target.", metavar="NAME")
@@ -48,6 +51,11 @@ def alphas(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
 )
 @option("--window", "Tokens per calibration rollout.", type=click.IntRange(1))
 @option("--seed", "Of the prompt sets, the sampling and the bootstrap.", type=int)
+@option(
+    "--position",
+    "Where contrast pairs are read: before the answer word, or at the end of the prompt.",
+    type=click.Choice(POSITIONS),
+)
 @option("--fit-prompts", "Contrast pairs to fit on.", type=int)
 @click.option("--calibration-prompts", type=int, help="Overrides the protocol's number.")
 @click.option("--holdout-prompts", type=int, help="Overrides the protocol's number.")

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import click
 
+from isokl_bench.cli.summary_table import effect_sentence, summary_table
 from isokl_bench.phases import NO_DOSE
 from isokl_bench.record import Record
+from isokl_bench.report.cells import amount, bracket, significant
 
-COLUMNS = (
-    ("target_logit", "target_logit", "Δ target logit", "{:+.2f}"),
-    ("target_logit", "final_log_ratio", "Δ final log-ratio", "{:+.1f}"),
-    ("target_logit", "answer_flip", "flips", "{:.0%}"),
-    ("base_nll", "nll_ratio", "NLL ratio", "{:.2f}"),
-    ("branch_pmass", "pmass_change", "Δ pmass", "{:+.2f}"),
-)
 CHECKS = ("validation", "gap")  # of the budget, not measured at every alpha
 NO_VALUE = "—"
 
@@ -32,10 +28,14 @@ def print_summary(record: Record, *, db: str, as_json: bool) -> None:
     console.print(headline(record))
     for calibration in record.calibrations:
         console.print(_calibration_lines(record, calibration))
-        if any(
-            s["metric"] not in CHECKS and s["sign"] == calibration["sign"] for s in record.data["summaries"]
-        ):
-            console.print(_table(record, calibration["sign"]))
+        measured = [
+            s
+            for s in record.data["summaries"]
+            if s["metric"] not in CHECKS and s["sign"] == calibration["sign"] and s["position"] is None
+        ]
+        if measured:
+            console.print(summary_table(measured))
+            console.print(effect_sentence(measured, calibration["sign"]))
     where = "" if db == "isokl.db" else f" --db {db}"
     console.print(
         f"next: [bold]isokl report{where}[/] (Table 1, Figure 1), [bold]isokl report traces{where}[/] (texts)"
@@ -64,13 +64,14 @@ def as_dict(record: Record) -> dict[str, Any]:
 
 def _calibration_lines(record: Record, found: dict[str, Any]) -> str:
     line = _prompt_line(found) if found["outcome"] == NO_DOSE else _search_line(found)
+    line += _pool_lines(record, found)
     sign = "" if len(record.calibrations) == 1 else f"sign {'+' if found['sign'] > 0 else '−'}  "
     checks = [
         s for s in record.data["summaries"] if s["metric"] == "validation" and s["sign"] == found["sign"]
     ]
     if checks:
         texts = [
-            f"{s['quantity'].replace('_', ' ')} {s['mean']:.2f} [{s['low']:.2f}, {s['high']:.2f}]"
+            f"{s['quantity'].replace('_', ' ')} {amount(s['mean'])} {_interval(s, amount)}".rstrip()
             for s in checks
         ]
         line += f"\n{found['stat']} elsewhere (n = {checks[0]['n']}): {', '.join(texts)}"
@@ -86,9 +87,8 @@ def _prompt_line(found: dict[str, Any]) -> str:
 
 def _search_line(found: dict[str, Any]) -> str:
     stat, value = found["stat"], found["value"]
-    ends = [NO_VALUE if found[end] is None else f"{found[end]:.3g}" for end in ("low", "high")]
-    interval = "" if ends == [NO_VALUE] * 2 else f" [{', '.join(ends)}]"
-    line = f"coefficient [bold]{found['coefficient']:.4g}[/]{interval}  {found['outcome'].replace('_', ' ')}"
+    interval = _interval(found, significant)
+    line = f"coefficient [bold]{found['coefficient']:.4g}[/] {interval}  {found['outcome'].replace('_', ' ')}"
     line += (
         f": {stat} {NO_VALUE if value is None else f'{value:.3f}'} for a target of {found['target']:g} nat"
     )
@@ -98,30 +98,19 @@ def _search_line(found: dict[str, Any]) -> str:
     return line
 
 
-def _table(record: Record, sign: int) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    rows = {
-        (s["metric"], s["quantity"], s["alpha"]): s
-        for s in record.data["summaries"]
-        if s["sign"] == sign and s["position"] is None
-    }
-    columns = [column for column in COLUMNS if any(key[:2] == column[:2] for key in rows)]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("alpha", justify="right")
-    for _, _, title, _ in columns:
-        table.add_column(title, justify="right")
-    for alpha in sorted(
-        {key[2] for key in rows if key[0] not in CHECKS and key[2] > 0}
-    ):  # at 0 nothing changes
-        cells = [_cell(rows.get((metric, quantity, alpha)), form) for metric, quantity, _, form in columns]
-        table.add_row(f"{alpha:g}", *cells)
-    return table
+def _pool_lines(record: Record, found: dict[str, Any]) -> str:
+    """How many tokens the stat saw and how steep it is, with a warning where replies ended so early that they are few."""
+    pool, slope, whole = found.get("pool"), found.get("slope"), found["n_prompts"] * record.config["window"]
+    parts = [] if pool is None else [f"pool {pool} of {whole} tokens"]
+    parts += [] if slope is None else [f"slope {slope:.1f}: d log stat / d log dose"]
+    line = f"\n{', '.join(parts)}" if parts else ""
+    if pool is not None and 2 * pool < whole:
+        line += (
+            f"\n[yellow]warning: replies end early, {found['stat']} is one of {pool} tokens where {whole} were asked for: "
+            "give prompts that ask for longer replies, or a shorter --window[/]"
+        )
+    return line
 
 
-def _cell(summary: dict[str, Any] | None, form: str) -> str:
-    if summary is None or summary["mean"] is None:
-        return NO_VALUE
-    low, high = (form.replace("+", "").format(summary[key]) for key in ("low", "high"))
-    return f"{form.format(summary['mean'])}\n[dim]\\[{low}, {high}][/]"
+def _interval(found: dict[str, Any], write: Callable[[float], str]) -> str:
+    return bracket(found["low"], found["high"], write).replace("[", "\\[")  # not rich's markup

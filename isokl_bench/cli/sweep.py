@@ -14,7 +14,7 @@ from isokl_bench.cli.run import alphas
 from isokl_bench.config import DTYPES, PROTOCOLS
 
 AXES: dict[str, tuple[str, Any, str | None]] = {
-    "model": ("Model: a name, a hub id or a folder.", str, "NAME"),
+    "model": ("Model: a name, a hub id, a folder or a GGUF file.", str, "NAME"),
     "method": ("Steering method, as NAME or 'NAME[key=value,…]'.", str, "NAME"),
     "behavior": ("Behavior: a name or a TOML file.", str, "NAME"),
     "seed": ("Of the prompt sets, the sampling and the bootstrap.", int, "N"),
@@ -36,8 +36,11 @@ def axis_options(command: Command) -> Command:
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--preset", metavar="NAME", help="A grid that is shipped: paper, paper-published, leaderboard.")
+@click.option(
+    "--preset", metavar="NAME", help="A grid that is shipped: paper, paper-published, leaderboard, tiny."
+)
 @axis_options
+@click.option("--revision", metavar="REF", help="Branch, tag or commit of the models from the hub.")
 @click.option("--calibration-prompts", type=int, metavar="N", help="Overrides the protocol's number.")
 @click.option("--holdout-prompts", type=int, metavar="N", help="Overrides the protocol's number.")
 @click.option("--alphas", callback=lambda *a: None if a[2] is None else alphas(*a), metavar="LIST",

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.packing import in_batches
+from isokl_bench.engine.packing import PIECE, in_batches
 from isokl_registry import IsoklError, Site
+
+
+class _Enough(Exception):
+    """Every site has been seen: what the model would do after that is of no use."""
 
 
 @torch.inference_mode()
@@ -19,18 +24,28 @@ def record(lm: LanguageModel, rows: Sequence[Sequence[int]], sites: Sequence[Sit
 
     Raises IsoklError naming the layer when an activation is not finite."""
     found: dict[Site, list[Tensor]] = {site: [] for site in sites}
+    seen: dict[Site, Tensor] = {}
 
     def keep(site: Site) -> Any:
         def hook(module: Any, args: Any, output: Any) -> None:
             hidden = output[0] if isinstance(output, tuple) else output
-            found[site].append(hidden[:, -1].float().cpu())
+            seen[site] = hidden[:, -1].float().cpu()
+            if len(seen) == len(found):
+                raise _Enough
 
         return hook
+
+    def read(some: Sequence[Sequence[int]]) -> None:
+        seen.clear()
+        with suppress(_Enough):
+            lm.forward(*lm.pad_rows(some))
+        for site, parts in found.items():
+            parts.append(seen[site])
 
     handles = [lm.module(site).register_forward_hook(keep(site)) for site in sites]
     try:
         longest = max(map(len, rows))
-        in_batches(lm, rows, lm.max_rows(longest, read=longest), lambda some: lm.forward(*lm.pad_rows(some)))
+        in_batches(lm, rows, min(lm.max_rows(longest, read=longest), PIECE // longest), read)
     finally:
         for handle in handles:
             handle.remove()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from isokl_bench.engine.bounded import in_child, within
 from isokl_registry import IsoklError
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ PLAIN = (
     "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
 )
 PROBE = "a-system-message"
+SECONDS = 5.0  # that rendering may take, where 0.02 are usual: templates come from strangers
+CHARACTERS = 2**20  # of a template, and of what it renders
 TODAY = "26 Jul 2024"  # some templates print the date: a prompt must not change with the day it is run
 NO_CLOCK = "{% macro strftime_now(form) %}" + TODAY + "{% endmacro %}"
 
@@ -32,6 +35,8 @@ class Chat:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str | None = None) -> None:
         self.tokenizer = tokenizer
         self.template = _template(tokenizer, template)
+        if len(self.template) > CHARACTERS:
+            raise _broken(f"it has {len(self.template)} characters, where {CHARACTERS} are the most")
         self.system_role = self._accepts_system()
 
     def ids(self, user: str, *, system: str | None = None, prefix: str = "") -> list[int]:
@@ -50,25 +55,49 @@ class Chat:
         if system is not None:
             messages.insert(0, {"role": "system", "content": system})
         try:
-            text = self.tokenizer.apply_chat_template(
-                messages,
-                chat_template=NO_CLOCK + self.template,
-                date_string=TODAY,
-                tokenize=False,
-                add_generation_prompt=True,
-            )
+            with within(SECONDS):
+                text = str(
+                    self.tokenizer.apply_chat_template(
+                        messages,
+                        chat_template=NO_CLOCK + self.template,
+                        date_string=TODAY,
+                        tokenize=False,
+                        add_generation_prompt=True,
+                    )
+                )
         except Exception as error:  # Jinja and the template's own raise_exception share no base class
-            raise IsoklError(
-                f"the chat template cannot be rendered: {' '.join(str(error).split())}"
-            ) from error
-        return str(text)
+            raise _broken(" ".join(str(error).split())[:300] or type(error).__name__) from error
+        if len(text) > CHARACTERS:
+            raise _broken(f"a message of {len(user)} characters becomes {len(text)}")
+        return text
 
     def _accepts_system(self) -> bool:
+        """Tried in a child process: what a hostile template does to it, it does not do to this one."""
         try:
-            return PROBE in self._render("hello", PROBE)
-        except IsoklError:
-            self._render("hello", None)  # a template that fails without a system message too is broken
-            return False
+            (with_system, _), (_, error) = in_child(self._try_both, SECONDS)
+        except (TimeoutError, MemoryError) as stopped:
+            raise _broken(str(stopped)) from None
+        if PROBE in with_system:
+            return True
+        if error:  # a template that fails without a system message too is broken
+            raise IsoklError(error)
+        return False
+
+    def _try_both(self) -> list[tuple[str, str]]:
+        """Text and error, with a system message and without."""
+        found = []
+        for system in (PROBE, None):
+            try:
+                found.append((self._render("hello", system), ""))
+            except IsoklError as error:
+                found.append(("", str(error)))
+        return found
+
+
+def _broken(why: str) -> IsoklError:
+    return IsoklError(
+        f"the chat template cannot be rendered ({why}): use --chat-template plain, or FILE with another one"
+    )
 
 
 def _template(tokenizer: PreTrainedTokenizerBase, option: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -20,7 +21,7 @@ from isokl_bench.engine.packed import pack
 from isokl_bench.engine.packing import distinct_texts, in_batches
 from isokl_bench.engine.rollout import Row
 from isokl_bench.engine.steering import Edits, Steering, attached
-from isokl_registry import Answer, ForkValues, IsoklError
+from isokl_registry import REPLY_END, Answer, ForkValues, IsoklError
 
 # Tokens of a text that are read at a time, and of forks that stand in one row: what bounds the memory that masks take.
 PIECE, FORKS = 256, 1024
@@ -37,14 +38,17 @@ class AnswerTokens:
 
     @classmethod
     def of(cls, answer: Answer, lm: LanguageModel) -> AnswerTokens:
-        """Words of one token, else the first tokens of the words; a token that begins both answers belongs to none.
+        """Words of one token, quoted or not, else the first tokens of the words; a token that begins both answers
+        belongs to none.
 
         Raises IsoklError when an answer has no token of its own, or nothing forces it."""
         if not lm.chat.encode(answer.prefill):
             raise IsoklError(
                 "the text that forces an answer is empty: give the prefill that comes before its words"
             )
-        sides = [[lm.chat.encode(word) for word in words] for words in (answer.first, answer.second)]
+        sides = [
+            [lm.chat.encode(word) for word in spellings(words)] for words in (answer.first, answer.second)
+        ]
         whole = [list(dict.fromkeys(ids[0] for ids in side if len(ids) == 1)) for side in sides]
         begun = [list(dict.fromkeys(ids[0] for ids in side if ids)) for side in sides]
         first, second = (w or b for w, b in zip(whole, begun, strict=True))
@@ -60,14 +64,20 @@ class AnswerTokens:
         return cls(answer.prefill, first, second)
 
 
+def spellings(words: Sequence[str]) -> list[str]:
+    """The words, then the same behind an opening quote: `"true` is an answer, too."""
+    return [*words, *(re.sub(r"^\s*", r'\g<0>"', word) for word in words)]
+
+
 @dataclass(frozen=True)
 class _Fork:
-    """One row to answer: which steered rollout, which fork point, and the ids that interrupt it."""
+    """One row to answer: which steered rollout, which fork point, and the ids that interrupt it. columns: where in the
+    result it stands; a reply may end at a fork point."""
 
     dose: int
     prompt: int
-    fork: int
     point: int
+    columns: tuple[int, ...]
     suffix: tuple[int, ...]
 
 
@@ -87,13 +97,15 @@ def fork(
 ) -> ForkValues:
     """Answer probabilities at every fork point of rollouts `tokens` [dose, prompt, token] (−1 after the end).
 
-    kept: caches that these rollouts left; texts that are in none are read again. All forks of a rollout are read in one
+    points: numbers of tokens, and REPLY_END: the end of what is given of each reply, without its EOS. kept: caches that
+    these rollouts left; texts that are in none are read again. All forks of a rollout are read in one
     pass; models that cannot be told which token sees which (those with a recurrent state, for one) replay every fork
     from the start. A fork point that a row did not reach is NaN."""
     values = np.full((4, len(doses), len(prompts), len(points)), np.nan)
     forks = list(_forks(lm, prompts, tokens, points, answer.prefill))
 
     def store(some: Sequence[_Fork], logits: Tensor) -> None:
+        logits = logits.float()
         everything = logits.logsumexp(-1)
         found = torch.stack(
             [
@@ -106,8 +118,9 @@ def fork(
         bad = (~found.isfinite()).any(0).nonzero()
         if len(bad):
             raise IsoklError(explain_nonfinite(lm, prompts, steering, doses[some[int(bad[0])].dose]))
-        where = ([f.dose for f in some], [f.prompt for f in some], [f.fork for f in some])
-        values[:, *where] = found.double().cpu().numpy()
+        where = [(i, f.dose, f.prompt, column) for i, f in enumerate(some) for column in f.columns]
+        source, dose, prompt, column = np.array(where).T
+        values[:, dose, prompt, column] = found.double().cpu().numpy()[:, source]
 
     if forks:
         with attached(lm, steering) as edits:
@@ -131,12 +144,15 @@ def _forks(
         row = tokens[dose, prompt]
         row = row[row >= 0].tolist()
         ended = bool(row) and row[-1] in lm.eos
+        end = len(row) - ended
         thinks = "think>" in decode(row)  # else there is nothing to close wherever it is cut
-        for index, point in enumerate(points):
-            if point <= len(row) - ended:
-                reply = decode(row[:point]) if thinks else ""
-                suffix = encode(interruption(tail[prompt], reply, point) + prefill)
-                yield _Fork(dose, prompt, index, point, tuple(suffix))
+        columns: dict[int, list[int]] = {}
+        for column, point in enumerate(points):
+            columns.setdefault(end if point == REPLY_END else point, []).append(column)
+        for point in (point for point in columns if point <= end):
+            reply = decode(row[:point]) if thinks else ""
+            suffix = encode(interruption(tail[prompt], reply, point) + prefill)
+            yield _Fork(dose, prompt, point, tuple(columns[point]), tuple(suffix))
 
 
 def interruption(prompt: str, reply: str, point: int) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from isokl_bench.engine.cache import new_cache
 from isokl_bench.engine.chat import Chat
+from isokl_bench.engine.machine import machine_memory, processors
 from isokl_bench.engine.packed import Packed
 from isokl_registry import IsoklError, Loaded, Site
 
@@ -104,7 +105,8 @@ class LanguageModel:
         return ids, mask
 
     def forward(self, ids: Tensor, mask: Tensor, cache: Any = None, keep: int = 1) -> Tensor:
-        """Logits [b, keep, v] of the last `keep` positions, float32. mask: [b, cached + new], 1 where there is a token."""
+        """Logits [b, keep, v] of the last `keep` positions, in the model's dtype. mask: [b, cached + new], 1 where there
+        is a token."""
         positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :]
         extra = {"position_ids": positions} if self._takes_positions else {}
         out = self.model(
@@ -112,10 +114,10 @@ class LanguageModel:
             attention_mask=mask,
             past_key_values=cache,
             use_cache=cache is not None,
-            logits_to_keep=keep,
+            logits_to_keep=keep or torch.empty(0, dtype=torch.long, device=self.device),  # 0 would mean all
             **extra,
         )
-        return out.logits.float()  # type: ignore[no-any-return]
+        return out.logits  # type: ignore[no-any-return]
 
     def forward_packed(self, packed: Packed, cache: Any) -> Tensor:
         """Logits [b, slots, v] after the last token of every branch, float32."""
@@ -168,7 +170,9 @@ class LanguageModel:
         """Bytes that are safe to use."""
         if self.device.type == "cuda":
             return 0.7 * torch.cuda.mem_get_info(self.device)[0]
-        return 2e9
+        # Of all there is, not of what happens to be free: the same run should be packed alike, to come out the same to
+        # the last bit. Processes that share the processor share the memory.
+        return 0.5 * machine_memory() * min(1.0, torch.get_num_threads() / processors())
 
     def _eos(self) -> tuple[int, ...]:
         generation = getattr(self.model, "generation_config", None)
@@ -185,6 +189,13 @@ class LanguageModel:
             notes.append(
                 "the chat template takes no system message: personas go in front of the user message"
             )
+        if (bos := self.tokenizer.bos_token_id) is not None:
+            adds = self.tokenizer.encode("hello")[:1] == [bos]
+            if adds and bos not in self.chat.ids("hello")[:1]:
+                notes.append(
+                    f"the tokenizer begins every text with {self.tokenizer.bos_token}, and the chat template does not: many "
+                    "models are much worse without; --chat-template FILE takes one that begins with {{ bos_token }}"
+                )
         return notes
 
 

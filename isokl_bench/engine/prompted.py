@@ -15,7 +15,8 @@ from isokl_bench.engine.compare import compare
 from isokl_bench.engine.fork import AnswerTokens, fork
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.packing import in_batches
-from isokl_bench.engine.rollout import Rollout, Row, Sampler
+from isokl_bench.engine.rollout import Rollout, Row
+from isokl_bench.engine.sheet import Sampler
 from isokl_bench.engine.steering import Steering
 from isokl_bench.engine.walk import gumbel
 from isokl_registry import Contrast, ForkValues, IsoklError, Method, Site, State
@@ -62,7 +63,7 @@ def _walk(
     window: int,
     noise: Sequence[torch.Generator] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """What the first n of the texts go on with, [n, token], and the numbers of `compare`, [4, n, token].
+    """What the first n of the texts go on with, [n, token], and the numbers of `compare`, [3, n, token].
 
     The other texts are read against the rows `steered`, which write their tokens; a row not in there is its own base."""
     writer, base = torch.tensor([*range(n), *steered]), torch.arange(n)
@@ -99,7 +100,7 @@ def _note(
         raise IsoklError(BROKEN)
     alpha, prompt = np.array(batch).T
     result.tokens[alpha, prompt, : tokens.shape[1]] = tokens
-    arrays = (result.kl, result.nll, result.entropy, result.base_entropy)
+    arrays = (result.kl, result.nll, result.entropy)
     for array, values in zip(arrays, numbers, strict=True):
         array[alpha, prompt] = np.nan
         array[alpha, prompt, : tokens.shape[1]] = np.where(live, values, np.nan)
@@ -120,8 +121,7 @@ def prompted_fork(
         fork(lm, prompted if alpha else prompts, tokens[a : a + 1], nothing, [0.0], points, answer)
         for a, alpha in enumerate(alphas)
     ]
-    names = ("log_mass_first", "log_mass_second", "logit_first", "logit_second")
-    return ForkValues(points, *(np.concatenate([getattr(f, name) for f in found]) for name in names))
+    return ForkValues(points, *map(np.concatenate, zip(*(forks.arrays for forks in found), strict=True)))
 
 
 @dataclass(frozen=True)

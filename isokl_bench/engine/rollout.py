@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,11 +13,11 @@ from isokl_bench.engine.compare import compare
 from isokl_bench.engine.kept import SHARE, Kept
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.packing import in_batches, out_of_memory
+from isokl_bench.engine.sheet import Array, Ints, Sampler, Sheet, Wanted
 from isokl_bench.engine.steering import Steering, attached
 from isokl_bench.engine.walk import BROKEN_BASE, Walk
 from isokl_registry import IsoklError, TokenValues
 
-Array = NDArray[np.float64]
 Row = tuple[int, int]  # dose, prompt
 
 
@@ -26,17 +25,16 @@ Row = tuple[int, int]  # dose, prompt
 class Rollout:
     """What a rollout leaves, each array [dose, prompt, token]; NaN (tokens: -1) where a row has ended.
 
-    tokens: ids the steered model wrote. kl: KL(steered ‖ base), nats. nll: −log p_base of the token. entropy,
-    base_entropy: of both next-token distributions, nats. complete: [dose], False where the dose was dropped early;
-    its missing tokens are then 0. finite: [dose], False where logits were NaN or infinite; kl and nll are infinite there.
-    kept: caches of rows, where they were asked for and memory allows.
+    tokens: ids the steered model wrote. kl: KL(steered ‖ base), nats. nll: −log p_base of the token. entropy: of the
+    steered next-token distribution, nats. complete: [dose], False where the dose was dropped early; its missing tokens
+    are then 0. finite: [dose], False where logits were NaN or infinite; kl and nll are infinite there. kept: caches of
+    rows, where they were asked for and memory allows.
     """
 
-    tokens: NDArray[np.int64]
+    tokens: Ints
     kl: Array
     nll: Array
     entropy: Array
-    base_entropy: Array
     complete: NDArray[np.bool_]
     finite: NDArray[np.bool_]
     kept: list[Kept] = field(default_factory=list)
@@ -45,13 +43,33 @@ class Rollout:
     def empty(cls, doses: int, prompts: int, window: int) -> Rollout:
         """All numbers 0, no token written."""
         shape = (doses, prompts, window)
-        kl, nll, entropy, base_entropy = (np.zeros(shape) for _ in range(4))
+        kl, nll, entropy = (np.zeros(shape) for _ in range(3))
         complete, finite = (np.ones(doses, dtype=bool) for _ in range(2))
-        return cls(np.full(shape, -1, dtype=np.int64), kl, nll, entropy, base_entropy, complete, finite)
+        return cls(np.full(shape, -1, dtype=np.int64), kl, nll, entropy, complete, finite)
+
+    @classmethod
+    def of_rows(cls, sheet: Sheet, rows: Ints, window: int) -> Rollout:
+        """Rows [dose, prompt] of a sheet, as far as the window."""
+        numbers = (array[rows, :window] for array in (sheet.kl, sheet.nll, sheet.entropy))
+        doses = sheet.dose[rows[:, 0]]
+        state = sheet.complete[doses], sheet.finite[doses]
+        return cls(sheet.tokens[rows, :window], *numbers, *state)  # type: ignore[call-arg, arg-type]
 
     def values(self, dose: int) -> TokenValues:
         """The arrays of one dose, as stats take them."""
         return TokenValues(self.kl[dose], self.nll[dose])
+
+    def at(self, doses: Sequence[int]) -> Rollout:
+        """The same at some of the doses."""
+        place = {dose: i for i, dose in enumerate(doses)}
+        kept = [
+            replace(part, rows=[(place.get(dose, -1), prompt) for dose, prompt in part.rows])
+            for part in self.kept
+        ]
+        some = list(doses)
+        numbers = (array[some] for array in (self.kl, self.nll, self.entropy))
+        state = self.complete[some], self.finite[some]
+        return Rollout(self.tokens[some], *numbers, *state, kept)  # type: ignore[call-arg, arg-type]
 
 
 def unknown_values(prompts: int, tokens: int) -> TokenValues:
@@ -60,20 +78,9 @@ def unknown_values(prompts: int, tokens: int) -> TokenValues:
 
 
 TooStrong = Callable[[int, TokenValues], bool]
+Tell = Callable[[float], None]
 
 
-@dataclass(frozen=True)
-class Sampler:
-    """Temperature 1, by Gumbel noise drawn per (seed, prompt, token): the same for every dose and every packing."""
-
-    seed: int
-
-    def generator(self, prompt: Sequence[int]) -> torch.Generator:
-        key = hashlib.sha256(f"{self.seed}:{list(prompt)}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
-
-
-@torch.inference_mode()
 def rollout(
     lm: LanguageModel,
     prompts: Sequence[Sequence[int]],
@@ -83,7 +90,7 @@ def rollout(
     *,
     sampler: Sampler | None = None,
     too_strong: TooStrong | None = None,
-    drafts: NDArray[np.int64] | None = None,
+    drafts: Ints | None = None,
     keep_caches: bool = False,
 ) -> Rollout:
     """Generate `window` tokens (fewer after EOS) from every prompt at every dose.
@@ -94,41 +101,100 @@ def rollout(
     keep_caches: for forks of this rollout; a quarter of the memory at most, and none when that does not suffice. Raises
     IsoklError when the base model's logits are not finite, or memory does not suffice for one row.
     """
-    result = Rollout.empty(len(doses), len(prompts), window)
-    rows = [(dose, prompt) for dose in range(len(doses)) for prompt in range(len(prompts))]
-    if not lm.croppable or sampler is not None:
-        drafts = None  # a wrong guess cannot be cut out of a recurrent state
-    keep = 1 if drafts is None else window
-    longest = max(map(len, prompts))
-    needed = len(rows) * lm.cache_bytes(longest + window)
-    keep_caches &= lm.packable and drafts is None and needed < SHARE * lm.free_memory()
+    wanted = Wanted(prompts, doses, window, sampler)
+    sheet, (rows,) = Sheet.of([wanted])
+    index = [doses.index(dose) for dose in sheet.doses]
 
-    def walk_batch(batch: Sequence[Row]) -> None:
-        nonlocal keep_caches
-        wanted = [row for row in batch if result.complete[row[0]]]
-        if not wanted:
+    def asked(dose: int) -> bool:
+        assert too_strong is not None
+        own = rows[index[dose]]
+        return too_strong(index[dose], TokenValues(sheet.kl[own], sheet.nll[own]))
+
+    guesses = None
+    if drafts is not None and lm.croppable and sampler is None:  # a recurrent state cannot be cut
+        guesses = np.empty_like(sheet.tokens)
+        guesses[rows] = drafts
+    kept = write(
+        lm, steering, sheet, rows if keep_caches else None, asked if too_strong else None, drafts=guesses
+    )
+    return replace(Rollout.of_rows(sheet, rows, window), kept=kept)
+
+
+def rollouts(
+    lm: LanguageModel,
+    steering: Steering,
+    wanted: Sequence[Wanted],
+    *,
+    keep_caches: bool = False,
+    tell: Tell = lambda share: None,
+) -> list[Rollout]:
+    """Several rollouts in one; what they have in common is generated once.
+
+    keep_caches: of the first of them. tell: called with the share of all tokens that has been generated."""
+    sheet, rows = Sheet.of(wanted)
+    kept = write(lm, steering, sheet, rows[0] if keep_caches else None, tell=tell)
+    found = [Rollout.of_rows(sheet, own, one.window) for own, one in zip(rows, wanted, strict=True)]
+    return [replace(found[0], kept=kept), *found[1:]]
+
+
+@torch.inference_mode()
+def write(
+    lm: LanguageModel,
+    steering: Steering,
+    sheet: Sheet,
+    keep: Ints | None = None,
+    too_strong: Callable[[int], bool] | None = None,
+    *,
+    drafts: Ints | None = None,
+    tell: Tell = lambda share: None,
+) -> list[Kept]:
+    """Generate all rows of a sheet. keep: rows [dose, prompt] whose caches are wanted; they are returned under those
+    places, or none of them when memory does not suffice. drafts: [row, token]."""
+    longest, window = max(map(len, sheet.prompts)), int(sheet.window.max())
+    labels = _labels(keep) if keep is not None else {}
+    needed = sum(len(names) for names in labels.values()) * lm.cache_bytes(longest + window)
+    if not lm.packable or drafts is not None or needed >= SHARE * lm.free_memory():
+        labels = {}
+    kept: list[Kept] = []
+    ahead = total = int(sheet.window.sum())
+
+    def count(left: int) -> None:
+        tell(1 - (ahead + left) / total)
+
+    def walk_batch(batch: Sequence[int]) -> None:
+        nonlocal labels, ahead
+        rows = [row for row in batch if sheet.complete[sheet.dose[row]]]
+        ahead = int(sheet.window[batch[-1] + 1 :].sum())
+        if not rows:
             return
-        walk = Walk(
-            lm, edits, prompts, doses, wanted, window, sampler, too_strong, drafts, keep_caches, result
-        )
+        walk = Walk(lm, edits, sheet, rows, too_strong, drafts, labels, count)
         try:
             walk.run()
         except RuntimeError as error:
-            if not (keep_caches and out_of_memory(error)):
+            if not (labels and out_of_memory(error)):
                 raise
         else:
-            result.kept.extend(walk.kept)
+            kept.extend(walk.kept)
             return
         # What may save time later goes first. Outside the except block: the traceback would keep the tensors alive.
-        keep_caches = False
-        result.kept.clear()
+        labels = {}
+        kept.clear()
         del walk
         walk_batch(batch)
 
     with attached(lm, steering) as edits:
-        size = lm.max_rows(longest + window, keep, read=longest + keep)
-        in_batches(lm, rows, size // 2, walk_batch)  # as many unsteered rows at worst
-    return result
+        keep_logits = 1 if drafts is None else window
+        size = lm.max_rows(longest + window, keep_logits, read=longest + keep_logits)
+        in_batches(lm, range(len(sheet.rows)), size // 2, walk_batch)  # as many unsteered rows at worst
+    return kept
+
+
+def _labels(rows: Ints) -> Mapping[int, Sequence[Row]]:
+    """The places [dose, prompt] of every row."""
+    labels: dict[int, list[Row]] = {}
+    for place in np.ndindex(*rows.shape):
+        labels.setdefault(int(rows[place]), []).append((place[0], place[1]))
+    return labels
 
 
 @torch.inference_mode()
@@ -161,7 +227,7 @@ def teacher_forced(
         real = mask[:, -keep:].bool()
         values = torch.where(real.repeat(len(batch) + 1, 1).flatten(), found, torch.nan)
         where = [*batch, len(doses)]
-        for array, value in zip((kl, nll), values.view(4, -1, g, keep).cpu().numpy(), strict=False):
+        for array, value in zip((kl, nll), values.view(3, -1, g, keep).cpu().numpy(), strict=False):
             array[where, :, -keep:] = value
         bad = ~np.isfinite(kl[where][:, :, -keep:]) & real.cpu().numpy()
         for array in (kl, nll):

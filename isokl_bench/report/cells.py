@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import NamedTuple
 
-from isokl_bench.report.control import EFFECT, MARK, NOTE, not_above_control
+from isokl_bench.report.control import MARK, NOTE, not_above_control
+from isokl_bench.report.effect import EFFECT
 from isokl_bench.report.runs import DIMENSIONS, NAMES, NOTHING, Run, differing
 from isokl_bench.report.table import ALPHAS, Estimate, Row
+from isokl_bench.report.twins import without_twins
 
-BRACKETED = ("coefficient", "holdout", "target_logit")  # for the other intervals there is table1.csv
-SIGNED = ("target_logit", "pmass_change")  # effects: their zero is "nothing changed"
+EFFECTS = ("log_ratio", "final_log_ratio", "target_logit")
+BRACKETED = (
+    "coefficient",
+    "holdout",
+    "log_ratio",
+    "final_log_ratio",
+)  # for the other intervals there is table1.csv
+SIGNED = (*EFFECTS, "pmass_change")  # their zero is "nothing changed"
+OPEN = "open"  # an end of an interval that lies beyond what was tried
 
 
 class Cell(NamedTuple):
@@ -37,6 +46,7 @@ class Column:
 MEASURED = (
     Column("coefficient", "coefficient"),
     Column("outcome", "outcome"),
+    Column("slope", "slope"),
     Column("calibration", "calibration"),
     Column("holdout", "holdout"),
     Column("sampled", "holdout_sampled"),
@@ -44,9 +54,11 @@ MEASURED = (
         Column(title, f"{key}_alpha{alpha:g}", alpha)
         for alpha in ALPHAS
         for title, key in (
-            ("target_logit", "target_logit"),
+            ("Δ log-ratio (nats)", "log_ratio"),
+            ("Δ final log-ratio (nats)", "final_log_ratio"),
+            ("Δ target logit", "target_logit"),
             ("NLL ratio", "nll_ratio"),
-            ("pmass change", "pmass_change"),
+            ("Δ pmass", "pmass_change"),
         )
     ),
     Column("n", "n"),
@@ -54,16 +66,17 @@ MEASURED = (
 )
 
 _STAT_NOTE = (
-    "calibration, holdout, sampled: the budget's stat at alpha 1 on the calibration prompts, on the holdout prompts, "
-    "and on those sampled at temperature 1."
+    "calibration, holdout, sampled: the budget's stat at alpha 1 (KL and NLL in nats) on the calibration prompts, on the "
+    "holdout prompts, and on those sampled at temperature 1. slope: d log stat / d log dose at the target."
 )
 _METRICS_NOTE = (
-    "target_logit: change of the target answer's logit; NLL ratio: base-model surprise at the steered text over that "
-    "at its own; pmass change: mean answer mass at the forks, against alpha 0."
+    "Changes against the model without steering (alpha 0), positive towards the behavior's positive side. log-ratio: "
+    "log p(target answer) − log p(other), forced at the start of the reply, and (final) after it; target logit: of the "
+    "target answer alone, at the start: it falls when both answers do. NLL ratio: base-model surprise at the steered "
+    "text over that at its own; pmass: probability of the two answers together, mean over the forks."
 )
 _MARKS_NOTE = (
-    "Marked (bold, or *): target_logit and pmass changes whose interval excludes 0. "
-    f"{NOTHING}: nothing is stored, which is not 0."
+    f"Marked (bold, or *): changes whose interval excludes 0. {NOTHING}: nothing is stored, which is not 0."
 )
 _NO_DOSE_NOTE = "no dose: steered by a prompt, which cannot be calibrated; its KL is as measured, and there is no alpha but 1."
 _JUMP_NOTE = "jump: the stat steps over its target; the coefficient is the largest dose at or under it."
@@ -87,6 +100,11 @@ class Sheet:
     def is_weak(self, row: Row) -> bool:
         """Whether the row's effect is not told to be larger than that of a random direction at the same budget."""
         return id(row) in self._weak
+
+    @cached_property
+    def without_twins(self) -> tuple[list[Row], list[str]]:
+        """The rows of rankings and figures, and what is to be said of those that are left out."""
+        return without_twins(self.rows)
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -143,12 +161,29 @@ def number(value: float, digits: int, *, signed: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def amount(value: float) -> str:
+    """Two decimals."""
+    return number(value, 2)
+
+
+def change(value: float) -> str:
+    """Two decimals behind a sign."""
+    return number(value, 2, signed=True)
+
+
 def significant(value: float) -> str:
     """Three significant digits without an exponent where that can be read."""
     if value and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.2e}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
     digits = 2 if not value else max(0, 2 - int(f"{abs(value):.2e}".partition("e")[2]))
     return number(value, digits)
+
+
+def bracket(low: float | None, high: float | None, write: Callable[[float], str]) -> str:
+    """An interval, "" where there is none; an end that is not known while the other is, is open."""
+    if low is None and high is None:
+        return ""
+    return f"[{OPEN if low is None else write(low)}, {OPEN if high is None else write(high)}]"
 
 
 def short(value: object) -> str:
@@ -174,16 +209,17 @@ def _measured(row: Row, key: str) -> Cell:
         reached, total = len(row.reached), len(row.runs)
         return Cell(str(total) if reached in (0, total) else f"{reached}/{total}")
     estimate = row.estimates.get(key)
-    return Cell(NOTHING) if estimate is None else _estimate(estimate, key)
+    if estimate is None:
+        return Cell(NOTHING)
+    return Cell(number(estimate.mean, 1)) if key == "slope" else _estimate(estimate, key)
 
 
 def _estimate(estimate: Estimate, key: str) -> Cell:
     signed = key.startswith(SIGNED)
-    write = significant if key == "coefficient" else partial(number, digits=2, signed=signed)
-    mean, low, high, _ = estimate
+    write = significant if key == "coefficient" else change if signed else amount
     bracketed = key.startswith(BRACKETED) and key != "holdout_sampled"
-    interval = f"[{write(low)}, {write(high)}]" if bracketed and low is not None and high is not None else ""
-    return Cell(write(mean), interval, signed and estimate.excludes_zero)
+    interval = bracket(estimate.low, estimate.high, write) if bracketed else ""
+    return Cell(write(estimate.mean), interval, signed and estimate.excludes_zero)
 
 
 def _prompts(row: Row) -> str:
@@ -194,12 +230,11 @@ def _prompts(row: Row) -> str:
 def _about_intervals(rows: Sequence[Row]) -> str:
     several = [len(row.runs) > 1 for row in rows]
     prompts, seeds = (
-        "95 % bootstrap intervals over prompts",
-        "95 % bootstrap intervals of the mean over seeds",
+        "95 % intervals over prompts",
+        "95 % intervals of the mean over seeds",
     )
     kinds = (
         prompts if not any(several) else seeds if all(several) else f"{prompts}; with several seeds, {seeds}"
     )
-    few = " (two or three seeds: their range)" if any(1 < len(row.runs) < 4 for row in rows) else ""
     n = "n: prompts per seed, as calibration/holdout where these differ"
-    return f"In brackets: {kinds}{few}; those not shown are in table1.csv. {n}; seeds: runs, as reached/all."
+    return f"In brackets: {kinds}; those not shown are in table1.csv. {n}; seeds: runs, as reached/all."

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from isokl_bench.report.effect import EFFECT, effect, effects_by_seed
 from isokl_bench.report.runs import DIMENSIONS
 from isokl_bench.report.seeds import seed_intervals
 from isokl_bench.report.table import Estimate, Row
 
 CONTROL = "random"
 CONDITIONS = ("sign", "protocol", "budget", "window")  # dimensions in which methods can be compared
-EFFECT = "target_logit_alpha1"
 MARK = "°"
 NOTE = f"{MARK}: an effect that is not told to be larger than that of {CONTROL}, the control, at the same budget."
 
@@ -51,19 +51,14 @@ def not_above_control(rows: Sequence[Row]) -> set[int]:
 
 
 def _by_seed(row: Row, control: Row) -> list[float]:
-    side = 1.0 if row.estimates[EFFECT].mean > 0 else -1.0
+    found = effect(row)
+    side = 1.0 if found and found.mean > 0 else -1.0
     effects, sizes = effects_by_seed(row), effects_by_seed(control)
     return [side * effects[seed] - abs(sizes[seed]) for seed in effects if seed in sizes]
 
 
-def effects_by_seed(row: Row) -> dict[int | None, float]:
-    """The effect of each seed that has one."""
-    both = zip(row.reached, row.stored, strict=True)
-    return {run.seed: stored[EFFECT].mean for run, stored in both if EFFECT in stored}
-
-
-def _beyond(effect: Estimate, control: Estimate) -> bool:
-    if effect.low is None or effect.high is None or control.low is None or control.high is None:
+def _beyond(found: Estimate, control: Estimate) -> bool:
+    if found.low is None or found.high is None or control.low is None or control.high is None:
         return False
-    least = effect.low if effect.mean > 0 else -effect.high
+    least = found.low if found.mean > 0 else -found.high
     return least > max(abs(control.low), abs(control.high))

@@ -27,7 +27,7 @@ LINEAR = 0.1  # nats; up to about here the x axis is linear, and logarithmic bey
 TICKS = (0, 0.1, 0.3, 1, 3, 10, 30, 100)
 SHAPES = ("triangle-up", "square", "triangle-down", "diamond", "triangle-right", "triangle-left")
 TITLES = {
-    "target_logit": ("answer forced at once", "Δ target logit"),
+    "log_ratio": ("answer forced at the start of the reply", "Δ log-ratio, nats"),
     "final_log_ratio": ("answer forced after the reply", "Δ final log-ratio, nats"),
 }
 SIDE = 50  # pixels for the y axis of a panel
@@ -42,15 +42,21 @@ def response_figure(found: DoseResponse) -> dict[str, Any]:
 
 def _title(found: DoseResponse) -> Any:
     several = max(found.seeds) > 1
-    means = "means over seeds" if several else "means over holdout prompts"
+    prompts = f"{_range(found.prompts)} holdout prompts"
+    means = f"{_range(found.seeds)} seeds of {prompts}" if several else prompts
     bars = (
         "seeds" if min(found.seeds) > 1 else "seeds, or prompts for a single seed" if several else "prompts"
     )
     return title(
         "Figure 2. What does a nat buy?",
-        "Effect against kl_p95 as measured on the holdout prompts, within the calibration window, at each alpha;",
-        f"{means}, bars: 95 % intervals over {bars}; filled circles: α = 1, the calibrated dose.",
+        "Change of log p(target answer) − log p(other), above 0 towards the behavior's positive side, against kl_p95 as",
+        "measured on the holdout prompts, within the calibration window, at each alpha.",
+        f"Means over {means}, bars: 95 % intervals over {bars}; filled circles: α = 1, the calibrated dose.",
     )
+
+
+def _range(counts: set[int]) -> str:
+    return str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
 
 
 class _Drawing:

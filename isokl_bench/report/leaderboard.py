@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
 import numpy as np
 
-from isokl_bench.report.cells import Sheet, number
+from isokl_bench.report.cells import Sheet, bracket, change, number
 from isokl_bench.report.control import CONDITIONS, CONTROL
 from isokl_bench.report.lines import describe
 from isokl_bench.report.ranking import Entry, Ranking
@@ -21,16 +21,17 @@ from isokl_bench.report.table import Estimate
 from isokl_bench.report.table_files import markdown_text
 
 TITLES = (
-    "method", "effect, α = 1", f"above {CONTROL}", "reversed", "first", "final log-ratio", "NLL ratio", "pmass change", "reached", "seconds",
+    "method", "effect, α = 1 (nats)", f"above {CONTROL}", "reversed", "first", "after the reply (nats)", "NLL ratio",
+    "Δ pmass", "reached", "seconds",
 )  # fmt: skip
 NOTE = (
-    "effect: change of the target answer's logit in the direction that was asked for, at alpha 1, mean over the pairs of "
-    "model and behavior that were measured, with its 95 % bootstrap interval over them. "
-    f"above {CONTROL}: pairs in which it is in that direction and told to be larger than the control's; reversed: pairs in "
-    "which its interval is on the other side; first: pairs in which it is the largest, or not told to be smaller. "
-    "final log-ratio: change of log p(target answer) − log p(other) after up to 50 tokens of the reply, in the direction that "
-    "was asked for. It, NLL ratio and pmass change are means over pairs. reached: runs with a coefficient, of all; no dose: "
-    "a prompt, whose KL is not the budget but what it is (Table 1 has it). seconds: of a run, median."
+    "effect: change of log p(target answer) − log p(other) at alpha 1, forced at the start of the reply, positive towards the "
+    "side that was asked for; mean over the pairs of model and behavior that were measured, with its 95 % interval over "
+    f"them. above {CONTROL}: pairs in which it is on that side and told to be larger than the control's, of those with a "
+    "control; reversed: pairs in which its interval is on the other side; first: pairs in which its interval is on that "
+    "side and it is the largest, or not told to be smaller. after the reply: the same change at its end. It, NLL ratio "
+    "and Δ pmass are means over pairs. reached: runs with a coefficient, of all; no dose: a prompt, whose KL is not the "
+    "budget but what it is (Table 1 has it). seconds: of a run, median."
 )
 
 
@@ -38,17 +39,17 @@ NOTE = (
 class Standing:
     """A method over all pairs of model and behavior that it was run on.
 
-    effect: in logits. turned, first: numbers of pairs, of `measured`. above: of `controlled`, those of them in which the
-    control has an effect. reached: runs with a coefficient, None for a prompt, which needs none."""
+    effect, final: in nats. turned, first: numbers of pairs, of `measured`. above: of `controlled`, those of them in which the
+    control has an effect; turned is None for the control, of whom no side is asked. reached: runs with a coefficient, None for a prompt, which needs none."""
 
     method: str
     effect: Estimate | None
     measured: int
     above: int
     controlled: int
-    turned: int
+    turned: int | None
     first: int
-    final_log_ratio: float | None
+    final: float | None
     nll_ratio: float | None
     pmass_change: float | None
     reached: int | None
@@ -83,7 +84,9 @@ def _standings(sheet: Sheet, same: Sequence[Ranking]) -> list[Standing]:
             methods.setdefault(entry.method, []).append(entry)
     marks = _Marks(
         first={id(entry) for ranking in same for entry in _firsts(ranking)},
-        controlled={id(e) for r in same if any(map(_is_control, r.entries)) for e in r.entries},
+        controlled={
+            id(e) for r in same if any(e.is_control and e.effect for e in r.entries) for e in r.entries
+        },
     )
     found = [_standing(sheet, method, entries, marks) for method, entries in methods.items()]
     _find_intervals(found, list(methods.values()))
@@ -100,18 +103,19 @@ class _Marks:
 
 def _standing(sheet: Sheet, method: str, entries: Sequence[Entry], marks: _Marks) -> Standing:
     measured = [entry for entry in entries if entry.effect]
-    controlled = [entry for entry in measured if id(entry) in marks.controlled and not _is_control(entry)]
+    effects, finals = _means(entry.effect for entry in measured), _means(entry.final for entry in measured)
+    controlled = [entry for entry in measured if id(entry) in marks.controlled and not entry.is_control]
     runs = [run for entry in entries for run in entry.row.runs]
     times = [run.seconds for run in runs if run.reached and run.seconds is not None]
     return Standing(
         method=method,
-        effect=Estimate(fmean(map(_asked, measured)), None, None, len(measured)) if measured else None,
+        effect=Estimate(fmean(effects), None, None, len(effects)) if effects else None,
         measured=len(measured),
-        above=sum(not sheet.is_weak(entry.row) and _asked(entry) > 0 for entry in controlled),
+        above=sum(not sheet.is_weak(entry.row) and _asks(entry) for entry in controlled),
         controlled=len(controlled),
-        turned=sum("reversed" in entry.remark for entry in measured),
+        turned=None if entries[0].is_control else sum(entry.is_reversed for entry in measured),
         first=sum(id(entry) in marks.first for entry in measured),
-        final_log_ratio=_mean(measured, "final_log_ratio_alpha1", signed=True),
+        final=fmean(finals) if finals else None,
         nll_ratio=_mean(measured, "nll_ratio_alpha1"),
         pmass_change=_mean(measured, "pmass_change_alpha1"),
         reached=sum(run.reached for run in runs) if runs[0].has_dose else None,
@@ -122,7 +126,7 @@ def _standing(sheet: Sheet, method: str, entries: Sequence[Entry], marks: _Marks
 
 def _find_intervals(found: Sequence[Standing], entries: Sequence[Sequence[Entry]]) -> None:
     """Of the mean effect over pairs, where there are two or more of them."""
-    effects = [[_asked(entry) for entry in of_method if entry.effect] for of_method in entries]
+    effects = [_means(entry.effect for entry in of_method) for of_method in entries]
     several = [(standing, sample) for standing, sample in zip(found, effects, strict=True) if len(sample) > 1]
     intervals = seed_intervals([sample for _, sample in several])
     for (standing, sample), interval in zip(several, intervals, strict=True):
@@ -130,28 +134,24 @@ def _find_intervals(found: Sequence[Standing], entries: Sequence[Sequence[Entry]
 
 
 def _firsts(ranking: Ranking) -> list[Entry]:
-    """The entry with the largest effect, and those that are not told to be smaller."""
+    """The entry with the largest effect and those that are not told to be smaller, as far as they have one."""
     measured = [entry for entry in ranking.entries if entry.effect]
     smaller = told_apart([(measured[0].row, entry.row) for entry in measured[1:]]) if measured else []
-    return measured[:1] + [entry for entry, told in zip(measured[1:], smaller, strict=True) if not told]
+    largest = measured[:1] + [entry for entry, told in zip(measured[1:], smaller, strict=True) if not told]
+    return [entry for entry in largest if entry.effect and entry.effect.excludes_zero and _asks(entry)]
 
 
-def _is_control(entry: Entry) -> bool:
-    return entry.row.first.names[2] == CONTROL and entry.effect is not None
+def _asks(entry: Entry) -> bool:
+    """Whether the effect is on the side that was asked for."""
+    return entry.effect is not None and entry.effect.mean > 0
 
 
-def _asked(entry: Entry) -> float:
-    """The effect, positive in the direction that was asked for."""
-    assert entry.effect is not None
-    return entry.effect.mean * entry.row.first.sign
+def _means(estimates: Iterable[Estimate | None]) -> list[float]:
+    return [estimate.mean for estimate in estimates if estimate]
 
 
-def _mean(measured: Sequence[Entry], key: str, *, signed: bool = False) -> float | None:
-    values = [
-        entry.row.estimates[key].mean * (entry.row.first.sign if signed else 1)
-        for entry in measured
-        if key in entry.row.estimates
-    ]
+def _mean(measured: Sequence[Entry], key: str) -> float | None:
+    values = _means(entry.row.estimates.get(key) for entry in measured)
     return fmean(values) if values else None
 
 
@@ -175,7 +175,7 @@ def leaderboard_csv(boards: Sequence[Board]) -> str:
         "controlled",
         "reversed",
         "first",
-        "final_log_ratio",
+        "final_effect",
         "nll_ratio",
         "pmass_change",
         "runs_reached",
@@ -194,7 +194,7 @@ def leaderboard_csv(boards: Sequence[Board]) -> str:
                 s.controlled,
                 s.turned,
                 s.first,
-                s.final_log_ratio,
+                s.final,
                 s.nll_ratio,
                 s.pmass_change,
                 s.reached,
@@ -215,18 +215,16 @@ def heading(board: Board) -> str:
 def cells(standing: Standing) -> list[str]:
     """Texts by TITLES."""
     s = standing
-    effect = NOTHING if s.effect is None else number(s.effect.mean, 2, signed=True)
-    if s.effect is not None and s.effect.low is not None and s.effect.high is not None:
-        effect += f" [{number(s.effect.low, 2, signed=True)}, {number(s.effect.high, 2, signed=True)}]"
+    interval = bracket(s.effect.low, s.effect.high, change) if s.effect else ""
     return [
         s.method,
-        effect,
+        f"{change(s.effect.mean)} {interval}".rstrip() if s.effect else NOTHING,
         f"{s.above}/{s.controlled}" if s.controlled else NOTHING,
-        f"{s.turned}/{s.measured}" if s.measured else NOTHING,
+        f"{s.turned}/{s.measured}" if s.measured and s.turned is not None else NOTHING,
         f"{s.first}/{s.measured}" if s.measured else NOTHING,
-        NOTHING if s.final_log_ratio is None else number(s.final_log_ratio, 1, signed=True),
+        NOTHING if s.final is None else change(s.final),
         NOTHING if s.nll_ratio is None else number(s.nll_ratio, 2),
-        NOTHING if s.pmass_change is None else number(s.pmass_change, 2, signed=True),
+        NOTHING if s.pmass_change is None else change(s.pmass_change),
         "no dose" if s.reached is None else f"{s.reached}/{s.runs}",
         NOTHING if s.seconds is None else number(s.seconds, 1),
     ]

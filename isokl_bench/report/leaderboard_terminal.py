@@ -18,7 +18,7 @@ def print_leaderboards(boards: Sequence[Board], console: Console) -> None:
     for board in boards:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
         for title in TITLES:
-            words = title if title == TITLES[1] else title.replace(" ", "\n")
+            words = title.replace(" (", "\n(") if title == TITLES[1] else title.replace(" ", "\n")
             table.add_column(
                 words,
                 justify="left" if title == "method" else "right",

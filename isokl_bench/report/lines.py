@@ -49,14 +49,15 @@ class Lines:
 
 def choose_lines(sheet: Sheet) -> Lines:
     """A line for each row of Table 1 that reached its budget, or for the first of them where they are many."""
-    rows = [row for row in sheet.rows if row.reached]
+    found, twins = sheet.without_twins
+    rows = [row for row in found if row.reached]
     lines = [Line(row, row.reached, " · ".join(row.first.names[:2]), _keys(sheet, row)) for row in rows]
     drawn = _that_fit(lines)
     if len(drawn) > LINES:
         drawn = drawn[:EXCERPT]
     seeds = RUNS // (LINES if len(drawn) < len(lines) else max(1, len(drawn)))
     drawn = [replace(line, runs=line.runs[:seeds]) for line in drawn]
-    return Lines(drawn, _left_out(lines, drawn, seeds))
+    return Lines(drawn, " ".join(filter(None, [_left_out(lines, drawn, seeds), *twins])))
 
 
 def label(sheet: Sheet, run: Run, shared: Collection[str]) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 
 from isokl_bench.report.cells import Sheet
-from isokl_bench.report.control import CONDITIONS, CONTROL, EFFECT, condition
+from isokl_bench.report.control import CONDITIONS, CONTROL, condition
+from isokl_bench.report.effect import EFFECT, FINAL, effect
 from isokl_bench.report.lines import describe, label
 from isokl_bench.report.ranking_ties import told_apart
 from isokl_bench.report.responses import Response, Responses
@@ -23,7 +25,7 @@ RUNS = 108  # whose tokens are read for the areas
 class Entry:
     """A row of Table 1 in its ranking.
 
-    ranks: the first and the last place it may have, None where it has no effect to rank. area: mean |effect| in logits
+    ranks: the first and the last place it may have, None where it has no effect to rank. area: mean effect in nats
     over 0 to the ranking's `reach`, None where not known. remark: what to know about it, "" if nothing.
     """
 
@@ -33,10 +35,31 @@ class Entry:
     area: Estimate | None = None
     remark: str = ""
 
-    @property
+    @cached_property
     def effect(self) -> Estimate | None:
-        """Change of the target answer's logit at alpha 1."""
-        return self.row.estimates.get(EFFECT)
+        """Change of the log-ratio at the start of the reply at alpha 1, towards the side that was asked for."""
+        return effect(self.row)
+
+    @property
+    def final(self) -> Estimate | None:
+        """The same after the reply."""
+        return effect(self.row, FINAL)
+
+    @property
+    def prompts(self) -> int | None:
+        """Holdout prompts that the effect of a seed is a mean over."""
+        return next((stored[EFFECT].n for stored in self.row.stored if EFFECT in stored), None)
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is the control, whose side is chance."""
+        return self.row.first.names[2] == CONTROL
+
+    @property
+    def is_reversed(self) -> bool:
+        """Whether the answer is told to move away from the side that was asked for."""
+        found = self.effect
+        return found is not None and found.excludes_zero and found.mean < 0 and not self.is_control
 
 
 @dataclass
@@ -57,7 +80,7 @@ def rankings(sheet: Sheet, responses: Responses) -> list[Ranking]:
 
     Areas are those of the first, as many as fit into 108 runs."""
     grouped: dict[tuple[str, ...], list[Row]] = {}
-    for row in sheet.rows:
+    for row in sheet.without_twins[0]:
         grouped.setdefault(condition(row), []).append(row)
     found = [
         _ranking(sheet, rows) for rows in grouped.values() if len({row.first.names[2] for row in rows}) > 1
@@ -73,11 +96,11 @@ def rankings(sheet: Sheet, responses: Responses) -> list[Ranking]:
 
 
 def area(points: Sequence[tuple[float, float]], reach: float) -> float:
-    """Mean |effect| over a KL from 0 to `reach`: the area under the straight lines that join the origin and the points
-    (KL, effect) in the order of their KL, divided by `reach`."""
-    kl, effect = np.array([(0.0, 0.0), *sorted(points)]).T
-    size, inside = abs(effect), kl < reach
-    y = np.append(size[inside], np.interp(reach, kl, size))
+    """Mean effect over a KL from 0 to `reach`: the area between 0 and the straight lines that join the origin and the
+    points (KL, effect) in the order of their KL, negative where they are, divided by `reach`."""
+    kl, effects = np.array([(0.0, 0.0), *sorted(points)]).T
+    inside = kl < reach
+    y = np.append(effects[inside], np.interp(reach, kl, effects))
     return float(np.trapezoid(y, np.append(kl[inside], reach)) / reach)
 
 
@@ -87,24 +110,30 @@ def _ranking(sheet: Sheet, rows: Sequence[Row]) -> Ranking:
     title = " · ".join(first.names[:2]) + (f" ({words})" if words else "")
     entries = [Entry(label(sheet, row.first, CONDITIONS), row) for row in rows]
     for entry in entries:
-        no_dose = "" if entry.row.first.has_dose else "no dose"
-        weak = f"not above {CONTROL}" if sheet.is_weak(entry.row) else ""
-        entry.remark = ", ".join(filter(None, (_remark(entry), no_dose, weak)))
-    entries.sort(key=lambda entry: -abs(entry.effect.mean) if entry.effect else np.inf)
+        entry.remark = ", ".join(filter(None, _remarks(sheet, entry)))
+    entries.sort(key=lambda entry: -entry.effect.mean if entry.effect else np.inf)
     return Ranking(title, entries)
 
 
+def _remarks(sheet: Sheet, entry: Entry) -> list[str]:
+    return [
+        "control" if entry.is_control else "",
+        _remark(entry),
+        "" if entry.row.first.has_dose else "no dose",
+        f"not above {CONTROL}" if sheet.is_weak(entry.row) else "",
+    ]
+
+
 def _remark(entry: Entry) -> str:
-    effect = entry.effect
     if not entry.row.reached:
         return " / ".join(name.replace("_", " ") for name, _ in entry.row.outcomes)
-    if effect is None:
+    if entry.effect is None:
         return "not measured"
-    if effect.low is None:
+    if entry.effect.low is None or entry.effect.high is None:
         return "no interval"
-    if not effect.excludes_zero:
+    if not entry.effect.excludes_zero:
         return "no effect"
-    return "reversed" if effect.mean * entry.row.first.sign < 0 else ""
+    return "reversed" if entry.is_reversed else ""
 
 
 def _find_ranks(found: Sequence[Ranking]) -> None:
@@ -123,7 +152,7 @@ def _find_areas(ranking: Ranking, responses: Responses) -> None:
     """Areas of the entries whose KL is stored, up to the largest KL that every seed of each of them reaches."""
     known: list[tuple[Entry, list[list[tuple[float, float]]]]] = []
     for entry in ranking.entries:
-        seeds = [_points(responses.of(run)) for run in entry.row.reached]
+        seeds = [_points(responses.of(run), run.sign) for run in entry.row.reached]
         if any(seeds) and entry.row.first.has_dose:  # an area is one over doses
             known.append((entry, [points for points in seeds if points]))
     reach = min((max(points)[0] for _, seeds in known for points in seeds), default=0.0)
@@ -136,7 +165,7 @@ def _find_areas(ranking: Ranking, responses: Responses) -> None:
         entry.area = Estimate(mean, low, high, len(areas))
 
 
-def _points(response: Response) -> list[tuple[float, float]]:
+def _points(response: Response, sign: int) -> list[tuple[float, float]]:
     return [
-        (kl, effects["target_logit"].mean) for kl, effects in response.values() if "target_logit" in effects
+        (kl, sign * effects["log_ratio"].mean) for kl, effects in response.values() if "log_ratio" in effects
     ]

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from isokl_bench.report.cells import Sheet, number, significant
-from isokl_bench.report.control import CONDITIONS
+from isokl_bench.report.cells import Sheet, amount, bracket, change, significant
+from isokl_bench.report.control import CONDITIONS, CONTROL
 from isokl_bench.report.ranking import Entry, Ranking
 from isokl_bench.report.runs import DIMENSIONS, NAMES, NOTHING
 from isokl_bench.report.table import Estimate
@@ -22,26 +22,34 @@ TITLES = (
     "rank",
     "method",
     "coefficient",
-    "target_logit, α = 1",
-    "mean effect",
+    "effect, α = 1 (nats)",
+    "mean effect (nats)",
+    "after the reply (nats)",
     "NLL ratio",
-    "pmass change",
+    "Δ pmass",
+    "n",
     "seeds",
     "remark",
 )
 TEXTS = ("method", "remark")
 
 _ORDER = (
-    "Ranking: by the size of target_logit at alpha 1, in logits. Methods that are not told apart from the one above "
-    "share their ranks: the 95 % interval of the paired difference over seeds (of two or three: its range) reaches 0 "
-    "or, with fewer than two common seeds, their own intervals overlap."
+    "Ranking: by the effect, which is the change of log p(target answer) − log p(other) at alpha 1, forced at the start of "
+    "the reply, positive towards the side that was asked for. Methods that are not told apart from the one above share "
+    "their ranks: the 95 % interval of the paired difference over seeds reaches 0 or, with "
+    "fewer than two common seeds, their own intervals overlap."
 )
 _AREA = (
-    "mean effect: |target_logit| averaged over the measured kl_p95 from 0 to the largest that all methods of the "
-    "ranking reach (in its heading), by trapezoids over the alphas; in logits."
+    "mean effect: the effect averaged over the measured kl_p95 from 0 to the largest that all methods of the "
+    "ranking reach (in its heading), by trapezoids over the alphas."
+)
+_MEASURED = (
+    "after the reply: the same change at its end. NLL ratio and Δ pmass: at alpha 1. n: holdout prompts per seed; seeds: "
+    "runs, as reached/all; intervals are over seeds where there are several, else over prompts."
 )
 _REMARKS = (
-    "no effect: the interval includes 0; reversed: the answer moves away from the side that was asked for."
+    "no effect: the interval includes 0; reversed: the answer moves away from the side that was asked for; "
+    f"control: a random direction, whose side is chance; not above {CONTROL}: not told to be larger than the control's."
 )
 _APART = "Runs that differ in {what} are ranked apart: alpha 1 is another dose in each."
 _UNREAD = "No mean effect where it would take the tokens of more runs than a report reads; select fewer."
@@ -82,9 +90,9 @@ def ranking_csv(found: Sequence[Ranking]) -> str:
     """Plain numbers: the first and last place of each method, and every mean with the bounds of its interval."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    numbers = ("target_logit_alpha1", "mean_effect", "nll_ratio_alpha1", "pmass_change_alpha1")
+    numbers = ("effect", "mean_effect", "final_effect", "nll_ratio_alpha1", "pmass_change_alpha1")
     bounds = [f"{name}{part}" for name in numbers for part in ("", "_low", "_high")]
-    counts = ["mean_effect_up_to_nats", "seeds", "seeds_reached", "remark"]
+    counts = ["mean_effect_up_to_nats", "prompts", "seeds", "seeds_reached", "remark"]
     writer.writerow([*NAMES[:2], *CONDITIONS, "rank_first", "rank_last", "method", *bounds, *counts])
     for ranking in found:
         for entry in ranking.entries:
@@ -98,6 +106,7 @@ def _csv_row(ranking: Ranking, entry: Entry) -> Iterator[object]:
     estimates = [
         entry.effect,
         entry.area,
+        entry.final,
         *(row.estimates.get(key) for key in ("nll_ratio_alpha1", "pmass_change_alpha1")),
     ]
     yield from run.names[:2]
@@ -107,19 +116,26 @@ def _csv_row(ranking: Ranking, entry: Entry) -> Iterator[object]:
     for estimate in estimates:
         yield from (None, None, None) if estimate is None else estimate[:3]
     yield ranking.reach if entry.area else None
-    yield from (len(row.runs), len(row.reached), entry.remark)
+    yield from (entry.prompts, len(row.runs), len(row.reached), entry.remark)
 
 
 def _table(entries: Sequence[Entry]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", show_edge=False)
     for title in TITLES:
         text = title in TEXTS
-        table.add_column(title, justify="left" if text else "right", overflow="fold", no_wrap=not text)
+        lines = title.replace(" (", "\n(")
+        table.add_column(lines, justify="left" if text else "right", overflow="fold", no_wrap=not text)
     for entry in entries:
+        cells = zip(TITLES, _cells(entry), strict=True)
         table.add_row(
-            *(Text.assemble(cell[0], (f" {cell[1]}" if cell[1] else "", "dim")) for cell in _cells(entry))
+            *(_beside(text, interval if title == TITLES[3] else "") for title, (text, interval) in cells)
         )
     return table
+
+
+def _beside(text: str, interval: str) -> Text:
+    """For other intervals than the effect's there is no room."""
+    return Text.assemble(text, (f" {interval}" if interval else "", "dim"))
 
 
 def _cells(entry: Entry) -> Iterator[tuple[str, str]]:
@@ -130,10 +146,12 @@ def _cells(entry: Entry) -> Iterator[tuple[str, str]]:
     yield entry.method, ""
     coefficient = row.estimates.get("coefficient") if row.first.has_dose else None
     yield NOTHING if coefficient is None else significant(coefficient.mean), ""
-    yield _estimate(entry.effect, signed=True)
+    yield _estimate(entry.effect)
     yield _estimate(entry.area)
-    yield _estimate(row.estimates.get("nll_ratio_alpha1"))[0], ""
-    yield _estimate(row.estimates.get("pmass_change_alpha1"), signed=True)[0], ""
+    yield _estimate(entry.final)
+    yield _estimate(row.estimates.get("nll_ratio_alpha1"), signed=False)[0], ""
+    yield _estimate(row.estimates.get("pmass_change_alpha1"))[0], ""
+    yield NOTHING if entry.prompts is None else str(entry.prompts), ""
     yield str(total) if reached == total else f"{reached}/{total}", ""
     yield entry.remark, ""
 
@@ -145,11 +163,11 @@ def _rank(entry: Entry) -> str:
     return str(first) if first == last else f"{first}–{last}"
 
 
-def _estimate(estimate: Estimate | None, signed: bool = False) -> tuple[str, str]:
+def _estimate(estimate: Estimate | None, *, signed: bool = True) -> tuple[str, str]:
     if estimate is None:
         return NOTHING, ""
-    mean, *interval = (None if value is None else number(value, 2, signed=signed) for value in estimate[:3])
-    return mean or "", f"[{', '.join(map(str, interval))}]" if None not in interval else ""
+    write = change if signed else amount
+    return write(estimate.mean), bracket(estimate.low, estimate.high, write)
 
 
 def _reach(ranking: Ranking) -> str:
@@ -158,6 +176,7 @@ def _reach(ranking: Ranking) -> str:
 
 def _notes(sheet: Sheet, found: Sequence[Ranking]) -> list[str]:
     apart = [name for name in CONDITIONS if name in sheet.varying]
-    notes = [_ORDER, *([_AREA] if any(ranking.reach for ranking in found) else []), _REMARKS]
+    notes = [_ORDER, *([_AREA] if any(ranking.reach for ranking in found) else []), _MEASURED, _REMARKS]
+    notes += sheet.without_twins[1]
     notes += [_APART.format(what=" or ".join(apart))] if apart else []
     return notes + ([_UNREAD] if any(ranking.unread for ranking in found) else [])

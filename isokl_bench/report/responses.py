@@ -17,7 +17,7 @@ from isokl_bench.report.table import Estimate
 if TYPE_CHECKING:
     from isokl_db import Store
 
-EFFECTS = ("target_logit", "final_log_ratio")
+EFFECTS = ("log_ratio", "final_log_ratio")
 ORIGIN = {"alpha": 0.0} | dict.fromkeys(("kl", "kl_low", "kl_high", "mean", "low", "high"), 0.0)
 
 Response = dict[float, tuple[float, dict[str, Estimate]]]  # by alpha: KL in nats, effects by their name
@@ -81,7 +81,8 @@ class Panels:
 
 @dataclass(frozen=True)
 class DoseResponse:
-    """Everything in Figure 2. effects: those that are stored, in order."""
+    """Everything in Figure 2. effects: those that are stored, in order. seeds, prompts: numbers of them that points are
+    means over."""
 
     blocks: list[Panels]
     series: list[str]
@@ -89,6 +90,7 @@ class DoseResponse:
     alphas: list[float]
     effects: list[str]
     seeds: set[int]
+    prompts: set[int]
 
 
 def dose_response(responses: Responses, lines: Lines) -> DoseResponse | None:
@@ -116,6 +118,7 @@ def dose_response(responses: Responses, lines: Lines) -> DoseResponse | None:
         sorted({point["alpha"] for point in drawn if point["alpha"]}),
         [name for name in EFFECTS if any(block.effects[name] for block in blocks)],
         {point["seeds"] for point in drawn},
+        {point["prompts"] for point in drawn},
     )
 
 

@@ -28,6 +28,8 @@ class Run:
 
     names: model, behavior, method. dimensions: what else people vary, as text, in the order of DIMENSIONS. other:
     the rest of the config but for its seed, as JSON; runs that agree in these three differ in their seed only.
+    value, slope: the stat at the coefficient, and d log stat / d log dose there. pool: tokens that the stat saw, of n
+    prompts.
     """
 
     attempt: int
@@ -42,6 +44,8 @@ class Run:
     outcome: str
     coefficient: tuple[float, float | None, float | None]
     value: float | None
+    slope: float | None
+    pool: int | None
     n: int
     seconds: float | None
 
@@ -63,7 +67,7 @@ def finished_runs(store: Store, filters: Mapping[str, Sequence[str]]) -> list[Ru
     a value is unknown, or none is left."""
     rows = store.rows(
         "SELECT r.attempt_id, r.sign, r.model, r.behavior, r.method, r.protocol, r.seed, r.stat, r.target, r.outcome, "
-        "r.coefficient, r.low, r.high, r.value, r.n_prompts, r.seconds, c.config FROM results r JOIN configs c ON c.hash = r.hash"
+        "r.coefficient, r.low, r.high, r.value, r.slope, r.pool, r.n_prompts, r.seconds, c.config FROM results r JOIN configs c ON c.hash = r.hash"
     )
     if not rows:
         raise IsoklError(
@@ -127,6 +131,8 @@ def _run(row: Mapping[str, Any]) -> Run:
         outcome=row["outcome"],
         coefficient=(row["coefficient"], row["low"], row["high"]),
         value=row["value"],
+        slope=row["slope"],
+        pool=row["pool"],
         n=row["n_prompts"],
         seconds=row["seconds"],
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import stdtrit
 
 from isokl_registry.interval import LEVEL
 
@@ -15,6 +14,8 @@ def seed_intervals(samples: Sequence[Sequence[float]]) -> list[tuple[float, floa
 
     The interval is Student's: seeds are few, and each number is a mean over prompts, so that the numbers are nearly
     normal. The range of three would hold the truth in 75 of 100 cases only, that of two in 50."""
+    from scipy.special import stdtrit
+
     found = [(0.0, 0.0, 0.0)] * len(samples)
     for n in {len(sample) for sample in samples}:
         chosen = [i for i, sample in enumerate(samples) if len(sample) == n]

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from isokl_bench.report.runs import Run
@@ -31,6 +32,11 @@ class Estimate(NamedTuple):
         """Whether the interval leaves 0 out."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
+    def turned(self) -> Estimate:
+        """The same towards the other side."""
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return Estimate(-self.mean, low, high, self.n)
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -49,15 +55,18 @@ class Quantity:
 QUANTITIES = (
     Quantity("holdout", "validation", "holdout", (1.0,)),
     Quantity("holdout_sampled", "validation", "holdout_sampled", (1.0,)),
-    Quantity("target_logit", "target_logit", "target_logit", ALPHAS),
+    Quantity("base_pmass", "branch_pmass", "pmass_mean", (0.0,)),
+    Quantity("log_ratio", "target_logit", "log_ratio", ALPHAS),
     Quantity("final_log_ratio", "target_logit", "final_log_ratio", ALPHAS),
+    Quantity("target_logit", "target_logit", "target_logit", ALPHAS),
     Quantity("nll_ratio", "base_nll", "nll_ratio", ALPHAS),
     Quantity("pmass_change", "branch_pmass", "pmass_change", ALPHAS),
 )
+OF_RUN = ("calibration", "slope", "pool")  # plain numbers of a run, without an interval of their own
 KEYS = (
     "coefficient",
-    "calibration",
-    *(quantity.key(alpha) for alpha in ALPHAS for quantity in QUANTITIES if alpha in quantity.alphas),
+    *OF_RUN,
+    *(quantity.key(alpha) for alpha in (0.0, *ALPHAS) for quantity in QUANTITIES if alpha in quantity.alphas),
 )
 
 
@@ -102,8 +111,9 @@ def table_rows(store: Store, runs: Sequence[Run]) -> list[Row]:
             estimates = stored[run.attempt, run.sign]
             if run.has_dose:
                 estimates["coefficient"] = Estimate(*run.coefficient, run.n)
-            if run.value is not None:
-                estimates["calibration"] = Estimate(run.value, None, None, run.n)
+            for key, value in zip(OF_RUN, (run.value, run.slope, run.pool), strict=True):
+                if value is not None:
+                    estimates[key] = Estimate(value, None, None, run.n)
     _fill(rows, stored)
     return rows
 
@@ -140,8 +150,8 @@ def _fill(rows: Sequence[Row], stored: Stored) -> None:
             continue
         for key in KEYS:
             sample = [estimates[key].mean for estimates in found if key in estimates]
-            if len(sample) == 1:
-                row.estimates[key] = Estimate(sample[0], None, None, 1)
+            if len(sample) == 1 or (sample and key in OF_RUN):
+                row.estimates[key] = Estimate(fmean(sample), None, None, len(sample))
             elif sample:
                 cells.append((row, key))
                 samples.append(sample)

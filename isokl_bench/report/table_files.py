@@ -10,16 +10,16 @@ from itertools import groupby
 
 from isokl_bench.report.cells import Cell, Column, Sheet
 from isokl_bench.report.runs import DIMENSIONS, NAMES
-from isokl_bench.report.table import KEYS, Row
+from isokl_bench.report.table import KEYS, OF_RUN, Row
 
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "|\\*<`"})
 _TEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {"−": "$-$", "—": "---", "α": r"$\alpha$"}
+    | {"−": "$-$", "—": "---", "α": r"$\alpha$", "Δ": r"$\Delta$"}
 )
 _PARTS = ("", "_low", "_high")  # of an estimate, in its order
-_NUMBERS = [(key, part) for key in KEYS for part in range(3) if key != "calibration" or not part]
+_NUMBERS = [(key, part) for key in KEYS for part in range(3) if key not in OF_RUN or not part]
 
 
 def markdown(sheet: Sheet) -> str:

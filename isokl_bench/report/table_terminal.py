@@ -12,6 +12,7 @@ from rich.text import Text
 from isokl_bench.report.cells import Cell, Sheet
 from isokl_bench.report.table import ALPHAS, Row
 
+MEASURED = ("log_ratio", "final_log_ratio", "target_logit", "nll_ratio", "pmass_change")
 WIDTH = 120
 ROWS = 60
 
@@ -33,9 +34,17 @@ def print_table(sheet: Sheet, console: Console) -> None:
 def _block(lines: Iterable[Sequence[Text]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", show_edge=False)
     table.add_column("method", overflow="fold", max_width=28)
-    for title in ("coefficient", "outcome", "calib-\nration", "holdout", "sampled"):
-        table.add_column(title, overflow="fold", justify="left" if title == "outcome" else "right")
-    for title in ("α", "target_logit", "NLL\nratio", "pmass\nchange", "n", "seeds"):
+    for title in ("coefficient", "outcome,\nslope", "holdout", "calib.,\nsampled"):
+        table.add_column(title, overflow="fold", justify="left" if title.startswith("outcome") else "right")
+    for title in (
+        "α",
+        "Δ log-ratio\n(nats)",
+        "final\n(nats)",
+        "Δ logit",
+        "NLL\nratio",
+        "Δ\npmass",
+        "n,\nseeds",
+    ):
         table.add_column(title, justify="right", no_wrap=True)
     for line in lines:
         table.add_row(*line)
@@ -43,17 +52,17 @@ def _block(lines: Iterable[Sequence[Text]]) -> Table:
 
 
 def _line(sheet: Sheet, row: Row, cells: Mapping[str, Cell]) -> list[Text]:
-    measured = ("target_logit", "nll_ratio", "pmass_change")
     alphas = ALPHAS if row.first.has_dose else ALPHAS[:1]
+    slope = f"\nslope {cells['slope'].text}" if "slope" in row.estimates else ""
     return [
         Text("\n".join([cells["method"].text, *_dimensions(sheet, row)])),
         _over(cells["coefficient"]),
-        Text(cells["outcome"].text, style="" if row.reached else "red"),
-        *(_over(cells[key]) for key in ("calibration", "holdout", "holdout_sampled")),
+        Text.assemble((cells["outcome"].text, "" if row.reached else "red"), (slope, "dim")),
+        _over(cells["holdout"]),
+        Text(f"{cells['calibration'].text}\n{cells['holdout_sampled'].text}"),
         Text("\n".join(f"{alpha:g}" for alpha in alphas)),
-        *(Text("\n").join(_beside(cells[f"{key}_alpha{alpha:g}"]) for alpha in alphas) for key in measured),
-        Text(cells["n"].text),
-        Text(cells["seeds"].text),
+        *(Text("\n").join(_beside(cells, key, alpha) for alpha in alphas) for key in MEASURED),
+        Text(f"{cells['n'].text}\n{cells['seeds'].text}"),
     ]
 
 
@@ -69,7 +78,9 @@ def _over(cell: Cell) -> Text:
     return Text.assemble(cell.text, "\n", (cell.interval, "dim"))
 
 
-def _beside(cell: Cell) -> Text:
+def _beside(cells: Mapping[str, Cell], key: str, alpha: float) -> Text:
+    """The number, and the interval of the headline effect; for the others there is no room."""
+    cell = cells[f"{key}_alpha{alpha:g}"]
     star = "*" if cell.marked else ""
-    interval = (f" {cell.interval}", "dim") if cell.interval else ""
+    interval = (f" {cell.interval}", "dim") if cell.interval and key == MEASURED[0] else ""
     return Text.assemble((cell.text + star, "bold" if star else ""), interval)

@@ -50,7 +50,7 @@ def read_traces(
     store: Store,
     run: str | None,
     filters: Mapping[str, Sequence[str]],
-    prompt: int | None = None,
+    prompts: Sequence[int] = (),
     alphas: Sequence[float] = (),
 ) -> Traces:
     """The texts of a run, or of the latest finished one that the filters let through.
@@ -72,9 +72,9 @@ def read_traces(
         raise IsoklError(
             f"run {attempt} ({title}) has no steered texts: it did not reach its budget, or did not finish"
         )
-    _known("prompt", [] if prompt is None else [prompt], {row["prompt"] for row in rows})
+    _known("prompt", prompts, {row["prompt"] for row in rows})
     _known("alpha", alphas, {row["alpha"] for row in rows if row["alpha"]})
-    rows = [row for row in rows if prompt in (None, row["prompt"])]
+    rows = [row for row in rows if not prompts or row["prompt"] in prompts]
     rows = [row for row in rows if not alphas or row["alpha"] in (0, *alphas)]
     return Traces(attempt, title, _pairs(rows))
 

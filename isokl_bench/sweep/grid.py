@@ -13,7 +13,7 @@ from typing import Any
 from isokl_bench.config import RunConfig
 from isokl_registry import IsoklError, unknown
 
-PRESETS = ("paper", "paper-published", "leaderboard")
+PRESETS = ("paper", "paper-published", "leaderboard", "tiny")
 
 # In this order cells follow each other: a model is loaded once, and methods follow each other on the same activations.
 AXES = (

@@ -5,7 +5,6 @@ nothing with its workers but the store."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from multiprocessing.context import SpawnProcess
 from queue import SimpleQueue
 from signal import Signals
 
+from isokl_bench.engine.machine import processors
 from isokl_bench.sweep.cell import Outcome, Progress, work
 from isokl_bench.sweep.plan import Cell
 
@@ -38,7 +38,7 @@ def run_locally(
     is said to be running. Where the loop that reads from here is left, by Ctrl-C say, the workers are stopped; what they
     have stored stays."""
     jobs = min(jobs, len(cells))
-    threads = max(1, _cores() // jobs)
+    threads = max(1, processors() // jobs)
     slots = [_Slot((db, number, threads, beside), tell, timeout) for number in range(jobs)]
     free: SimpleQueue[_Slot] = SimpleQueue()
     for slot in slots:
@@ -61,10 +61,6 @@ def run_locally(
         for slot in slots:
             slot.stop()
         pool.shutdown()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Slot:

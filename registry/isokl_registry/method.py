@@ -66,6 +66,8 @@ class Method(Component, ABC):
     `dose_range` is the range of |dose| in which the edit makes sense.
     `linear` promises that the state is one vector, `v` [d], and the edit `output + dose * state["v"]`: only then may
     steerings be added and scaled, as `a + 0.5 * b`.
+    `same_as` names the method whose steering this one always is, by another way: where both were run, rankings have one
+    row for the two.
     """
 
     kind: ClassVar[str] = "method"
@@ -73,6 +75,7 @@ class Method(Component, ABC):
     linears: ClassVar[tuple[str, ...]] = ()
     dose_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     linear: ClassVar[bool] = False
+    same_as: ClassVar[str] = ""
 
     @abstractmethod
     def fit(self, contrast: Contrast) -> State:

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     Array = NDArray[float64]
 
 
+REPLY_END = (
+    -1
+)  # as a fork point: where the reply ends by itself, or at the last of the other points if it goes on
+
+
 @dataclass(frozen=True)
 class Measurement:
     """One quantity at each alpha, holdout prompt and (where there are any) position. NaN means unscored, and `reason` says why.
@@ -54,6 +59,11 @@ class ForkValues:
     logit_first: Array
     logit_second: Array
 
+    @property
+    def arrays(self) -> tuple[Array, Array, Array, Array]:
+        """The four, in the order of the fields."""
+        return self.log_mass_first, self.log_mass_second, self.logit_first, self.logit_second
+
 
 class Session(Protocol):
     """What a metric may ask for. Alpha 0, the unsteered model, is always the first of `alphas`."""
@@ -66,7 +76,9 @@ class Session(Protocol):
         ...
 
     def rollout(self, window: int) -> RolloutValues: ...
-    def forks(self, points: Sequence[int]) -> ForkValues: ...
+    def forks(self, points: Sequence[int]) -> ForkValues:
+        """points: numbers of tokens after which the reply is cut, and REPLY_END."""
+        ...
 
 
 class Metric(Component, ABC):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from isokl_registry.errors import IsoklError
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +36,18 @@ class ModelPlugin(ABC):
         the model, `blocks` the number of transformer blocks. Loads no weights, so that a stored run answers at once.
 
         Raise IsoklError when the model cannot be found or reached."""
+
+    def at(self, revision: str) -> Self:
+        """The same model at a revision (a branch, a tag or a commit), if it comes from where there are any; its identity then
+        has a `commit`, at which it can be had again.
+
+        Raise IsoklError otherwise."""
+        raise IsoklError(f"model {self.name} has no revisions: leave --revision out")
+
+    def notes(self, *, dtype: torch.dtype) -> list[str]:
+        """What a person should read before it is loaded, one line each: that it will take long, that a file is not the
+        one that is known."""
+        return []
 
     @abstractmethod
     def load(self, *, device: torch.device, dtype: torch.dtype) -> Loaded:

@@ -37,7 +37,7 @@ def begin(store: Store, **changes: Any) -> Attempt:
 
 
 def calibration(
-    outcome: Any = "converged", coefficient: float = 4.0, sign: Any = 1, stat: str = "kl_p95"
+    outcome: Any = "converged", coefficient: float = 4.0, sign: Any = 1, stat: str = "kl_p95", pool: int = 600
 ) -> Calibration:
     return Calibration(
         sign=sign,
@@ -51,6 +51,8 @@ def calibration(
         value=0.98,
         n_prompts=32,
         rounds=2,
+        pool=pool,
+        slope=1.96,
     )
 
 
@@ -76,9 +78,12 @@ def add(
         for alpha in ALPHAS:
             e = effect * alpha
             rows += [
-                summary("target_logit", "target_logit", alpha, (e, e - 0.25, e + 0.25)),
-                summary("target_logit", "log_ratio", alpha, (99.0, 99.0, 99.0)),
+                summary("target_logit", "log_ratio", alpha, (e, e - 0.25, e + 0.25)),
+                summary(
+                    "target_logit", "target_logit", alpha, (-9 * alpha, -9 * alpha - 0.5, -9 * alpha + 0.5)
+                ),
                 summary("base_nll", "nll_ratio", alpha, (1 + alpha / 2, 1.0, 3.0)),
+                summary("branch_pmass", "pmass_mean", alpha, (0.9 - 0.05 * alpha, 0.8, 1.0)),
                 summary("branch_pmass", "pmass_change", alpha, (-0.05 * alpha, -0.1 * alpha, 0.02)),
             ]
         attempt.commit_phase("metrics", 1.0, summaries=rows)

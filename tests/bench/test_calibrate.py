@@ -96,7 +96,7 @@ def search(monkeypatch, registry, shape, *, target=1.0, method="mean_diff", sign
         zeros = np.zeros_like(kl)
         complete = np.array([not (too_strong and too_strong(d, TokenValues(k, k))) for d, k in enumerate(kl)])
         finite = np.isfinite(kl).all((1, 2))
-        return Rollout(zeros.astype(int), kl, zeros, zeros, zeros, complete, finite)
+        return Rollout(zeros.astype(int), kl, zeros, zeros, complete, finite)
 
     def look(lm, prompts, steering, doses, positions):
         kl = np.nan_to_num(values(prompts, doses, positions), nan=np.inf)

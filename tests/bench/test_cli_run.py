@@ -74,6 +74,8 @@ def test_json_lines_while_it_works(tmp_path):
     assert rounds[0]["evaluations"][0]["dose"] > 0
     progress = [line["progress"] for line in lines[:-1]]
     assert progress == sorted(progress)
+    told = [line["progress"] for line in lines if line["event"] == "progress"]
+    assert len(set(told)) > 3  # the longest phase tells of itself as it goes on
     assert done.stderr == ""
 
 

@@ -69,7 +69,6 @@ def test_numbers_on_paper(paper, shift):
     np.testing.assert_allclose(found.kl[0], 0.0, atol=1e-9)
     np.testing.assert_allclose(found.kl[1], kl(1.0), rtol=1e-4)
     np.testing.assert_allclose(found.nll, -math.log(0.75), rtol=1e-5)
-    np.testing.assert_allclose(found.base_entropy, -0.75 * math.log(0.75) - 0.25 * math.log(0.25), rtol=1e-5)
 
 
 def test_calibration_finds_the_root_on_paper(paper, shift, registry):

@@ -11,7 +11,7 @@ from isokl_bench.report.control import MARK, NOTE, not_above_control
 from isokl_bench.report.ranking import rankings
 from isokl_bench.report.responses import Responses
 from isokl_db import Store
-from tests.bench.report_store import add, rows_of
+from tests.bench.report_store import add, begin, calibration, rows_of, summary
 
 
 @pytest.fixture
@@ -71,12 +71,31 @@ def test_the_control_is_that_of_the_same_layers_and_budget(store: Store) -> None
 def test_table_and_ranking_say_so(store: Store) -> None:
     fill(store, {"random": [1.0, 1.0], "pca": [2.0, 2.0], "probe": [0.5, 0.5]})
     sheet = rows_of(store)
-    texts = {cells["method"].text: cells["target_logit_alpha1"].text for cells in sheet.cells}
+    texts = {cells["method"].text: cells["log_ratio_alpha1"].text for cells in sheet.cells}
     assert texts == {"random": "+1.00", "pca": "+2.00", "probe": "+0.50" + MARK}
     assert NOTE in sheet.notes
     (ranking,) = rankings(sheet, Responses(store))
     assert [(entry.method, entry.remark) for entry in ranking.entries] == [
         ("pca", ""),
-        ("random", ""),
+        ("random", "control"),
         ("probe", "not above random"),
+    ]
+
+
+def test_the_side_that_is_asked_for_is_that_of_the_sign(store: Store) -> None:
+    """Calibrated towards −, an effect below 0 is what was asked for, and told from the control like any other."""
+    for method, values in {"random": (0.5, -0.5), "pca": (-2.0, -2.2), "probe": (3.0, 3.2)}.items():
+        for seed, value in enumerate(values):
+            attempt = begin(store, method=method, seed=seed)
+            attempt.commit_phase("calibrate", 1.0, calibrations=[calibration(sign=-1)])
+            effect = summary("target_logit", "log_ratio", 1.0, (value, value, value), sign=-1)
+            attempt.commit_phase("metrics", 1.0, summaries=[effect])
+            attempt.done()
+    assert weak(store) == set()
+    (ranking,) = rankings(rows_of(store), Responses(store))
+    found = [(entry.method, entry.effect and entry.effect.mean, entry.remark) for entry in ranking.entries]
+    assert found == [
+        ("pca", pytest.approx(2.1), ""),
+        ("random", 0.0, "control, no effect"),
+        ("probe", pytest.approx(-3.1), "reversed"),
     ]

@@ -10,15 +10,15 @@ from isokl_bench.engine.fork import THINK_END, AnswerTokens, fork, interruption
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import rollout
 from isokl_bench.engine.steering import Steering
-from isokl_bench.intervention import Steered
+from isokl_bench.intervention import Ask, Steered
 from isokl_bench.session import MeasureSession
-from isokl_registry import Answer, IsoklError, Prompt
+from isokl_registry import REPLY_END, Answer, IsoklError, Prompt
 from tests import oracle
 from tests.architectures import CONFIGS, build
 from tests.bench.test_rollout import TEXTS, steer
 
 ANSWER = Answer('{"value":', ("t", "T"), ("f", "F"))
-POINTS = [0, 3, 7, 20]
+POINTS = [0, 3, 7, 20, REPLY_END]
 
 
 @pytest.fixture(scope="module", params=list(CONFIGS))
@@ -32,9 +32,10 @@ def expect(lm, prompts, tokens, steering, doses, answer):
     for (d, p, f), _ in np.ndenumerate(want[0]):
         row = [t for t in tokens[d, p].tolist() if t >= 0]
         reached = len(row) - (bool(row) and row[-1] in lm.eos)
-        if POINTS[f] <= reached:
-            reply = row[: POINTS[f]]
-            join = "\n\n" if POINTS[f] else ""
+        point = reached if POINTS[f] == REPLY_END else POINTS[f]
+        if point <= reached:
+            reply = row[:point]
+            join = "\n\n" if point else ""
             ids = [*prompts[p], *reply, *lm.chat.encode(join + answer.prefill)]
             words = [answer.first, answer.second]
             want[:, d, p, f] = oracle.answer_log_probs(lm.model, lm.blocks, steering, doses[d], ids, words)
@@ -56,7 +57,7 @@ def test_forks_equal_oracle(lm, monkeypatch):
         found = fork(lm, prompts, tokens, steering, doses, POINTS, answer)
         np.testing.assert_allclose(found.log_mass_first, want[0], atol=1e-4)
         np.testing.assert_allclose(found.log_mass_second, want[1], atol=1e-4)
-    assert np.isnan(found.log_mass_first[1, 1]).tolist() == [False, False, True, True]
+    assert np.isnan(found.log_mass_first[1, 1]).tolist() == [False, False, True, True, False]
     assert np.isfinite(found.logit_first[0]).all()
 
 
@@ -90,7 +91,7 @@ def test_forks_of_kept_caches_equal_oracle(lm, linear, monkeypatch):
         np.testing.assert_allclose(found.log_mass_second, want[1], atol=1e-4)
         again = fork(lm, prompts, full.tokens, steering, doses, POINTS[:2], answer, full.kept)
         np.testing.assert_allclose(again.log_mass_first, want[0, ..., :2], atol=1e-4)
-    assert np.isnan(found.log_mass_first[1, 0, -1])
+    assert np.isnan(found.log_mass_first[1, 0, 3:]).tolist() == [True, False]
 
 
 def test_caches_are_kept_only_where_they_fit(monkeypatch):
@@ -149,23 +150,23 @@ def test_points_come_in_any_order_and_equal_rows_agree(monkeypatch):
     np.testing.assert_allclose(found[1], found[2], atol=1e-5)
 
 
-def test_a_session_lets_go_of_its_caches():
+def test_a_session_of_some_of_the_alphas_uses_their_caches(monkeypatch):
+    """Of a rollout at an alpha that broke, the others are measured."""
     lm = build("llama")
-    session = MeasureSession(
-        Steered(lm, steer(lm, "mean_diff"), 1.2),
-        [0.0, 1.0],
-        [Prompt(text, True) for text in TEXTS],
-        AnswerTokens.of(ANSWER, lm),
-        8,
-    )
-    session.release()  # nothing is generated for it
-    assert "greedy" not in vars(session)
-    want = session.forks([0, 4]).log_mass_first
-    assert session.greedy.kept
-    session.release()
-    assert not session.greedy.kept
-    found = session.forks([4, 0]).log_mass_first  # read again
-    np.testing.assert_allclose(found[..., ::-1], want, atol=1e-4)
+    intervention = Steered(lm, steer(lm, "mean_diff"), 1.2)
+    ask = Ask(TEXTS, [0.0, 0.5, 1.0], 8)
+    (full,) = intervention.rollouts([ask], keep_caches=True)
+    answer, prompts = AnswerTokens.of(ANSWER, lm), [Prompt(text, True) for text in TEXTS]
+    want = MeasureSession(intervention, ask.alphas, prompts, answer, full).forks([0, 4]).log_mass_first
+    monkeypatch.setattr("isokl_bench.engine.fork._read", None)  # nothing is read again
+    session = MeasureSession(intervention, [0.0, 1.0], prompts, answer, full.at([0, 2]))
+    np.testing.assert_allclose(session.forks([0, 4]).log_mass_first, want[[0, 2]], atol=1e-4)
+    known = dict(session._forks)
+    end = session.forks([0, 4, 8, REPLY_END])  # the first two are known
+    assert all(session._forks[key] is values for key, values in known.items())
+    np.testing.assert_array_equal(
+        end.log_mass_first[..., 2], end.log_mass_first[..., 3]
+    )  # no reply ends before
 
 
 def counting(forward, fed):
@@ -207,5 +208,7 @@ def test_answer_tokens(tiny):
         AnswerTokens.of(Answer(":", (" yes",), (" no",)), lm)  # both begin with the space byte
     with pytest.raises(IsoklError, match="is empty"):
         AnswerTokens.of(Answer("", ("t",), ("f",)), lm)
+    quoted = [ids('"')[0]]  # a quote that begins both answers tells nothing
+    assert not {*found.first, *found.second} & {*quoted}
     one = AnswerTokens.of(Answer(":", (" true",), (" false",)), tiny)
     assert len(one.first) == len(one.second) == 1

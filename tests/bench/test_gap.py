@@ -106,7 +106,7 @@ def test_more_prompts_are_all_that_there_are(registry):
     from isokl_bench.config import RunConfig, resolve
 
     plan = resolve(RunConfig("tiny-qwen", "pca", calibration_prompts=100, holdout_prompts=50), registry)
-    assert len(next(s for s in sources(plan, registry) if s.name == "more_prompts").prompts) == 256 - 64
+    assert len(next(s for s in sources(plan, registry) if s.name == "more_prompts").prompts) == 216 - 64
 
 
 @torch.inference_mode()
@@ -237,8 +237,8 @@ def test_two_processes_that_measure_the_same_both_end_well(copied, both, monkeyp
 def test_what_the_model_cannot_read_is_unscored(copied, monkeypatch, capsys):
     load = gap_runner.load_model
 
-    def short(plan):
-        lm = load(plan)
+    def short(plan, tell):
+        lm = load(plan, tell)
         lm.config.max_position_embeddings = 50
         return lm
 

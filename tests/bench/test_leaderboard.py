@@ -55,9 +55,9 @@ def test_methods_stand_by_their_mean_effect_over_pairs(store: Store) -> None:
         for method, standing in standings.items()
     }
     assert found == {
-        "mean_diff": (1, 2, 0, 0),  # on llama seed 0 is below the control's 1.5
-        "random": (0, 0, 0, 0),
-        "pca": (1, 2, 1, 2),  # on llama it moves most, but the other way
+        "mean_diff": (1, 2, 0, 1),  # on llama seed 0 is below the control's 1.5
+        "random": (0, 0, None, 0),
+        "pca": (1, 2, 1, 1),  # on llama it moves most, but the other way
     }
     assert (mean_diff.reached, mean_diff.runs) == (4, 4)
     assert mean_diff.nll_ratio == pytest.approx(1.5)
@@ -104,6 +104,15 @@ def test_first_is_what_is_not_told_from_the_largest(tmp_path: Path) -> None:
     assert {s.method: s.first for s in board.standings} == {"a": 2, "b": 2, "c": 0, "d": 0}
 
 
+def test_nothing_is_first_where_nothing_moves_the_answer_as_asked(tmp_path: Path) -> None:
+    with Store(tmp_path / "reversed.db") as store:
+        for model in ("tiny-qwen", "tiny-llama"):
+            for method, effect in (("a", -1.0), ("b", -3.0), ("c", 0.2 if model == "tiny-qwen" else -2.0)):
+                add(store, method=method, model=model, effect=effect)  # ± 0.25
+        (board,) = boards(store)
+    assert {s.method: (s.first, s.turned) for s in board.standings} == {"a": (0, 2), "b": (0, 2), "c": (0, 1)}
+
+
 def test_a_prompt_is_said_to_have_no_dose(store: Store) -> None:
     for model in ("tiny-qwen", "tiny-llama"):
         add(store, method="prompt", model=model, outcome="no_dose", effect=5.0, layers=[])
@@ -111,6 +120,12 @@ def test_a_prompt_is_said_to_have_no_dose(store: Store) -> None:
     prompt = next(s for s in board.standings if s.method == "prompt")
     assert prompt.reached is None
     assert "| no dose |" in leaderboard_markdown([board])
+
+
+def test_a_method_that_is_another_takes_no_row_beside_it(store: Store) -> None:
+    for model in ("tiny-qwen", "tiny-llama"):
+        add(store, method="pca_center", model=model, effect=9.0)
+    assert [s.method for s in boards(store)[0].standings] == ["mean_diff", "random", "pca"]
 
 
 def test_one_pair_makes_no_leaderboard(store: Store) -> None:
@@ -138,15 +153,15 @@ def test_the_answer_after_the_reply_stands_beside_the_one_at_once(store: Store) 
         for run in finished_runs(store, {"method": ["pca"], "model": [model]}):
             store.attempt(run.attempt).commit_phase("more", 1.0, summaries=rows)
     (board,) = boards(store)
-    found = {s.method: s.final_log_ratio for s in board.standings}
+    found = {s.method: s.final for s in board.standings}
     assert found == {"pca": pytest.approx(5.5), "mean_diff": None, "random": None}
-    assert "| +5.5 |" in leaderboard_markdown([board])
+    assert "| +5.50 |" in leaderboard_markdown([board])
 
 
 def test_it_is_written_as_markdown_csv_and_text(store: Store) -> None:
     found = boards(store)
     assert (
-        "| mean_diff | +1.30 [+1.10, +1.50] | 1/2 | 0/2 | 0/2 | — | 1.50 | −0.05 | 4/4 | 2.0 |"
+        "| mean_diff | +1.30 [+1.10, +1.50] | 1/2 | 0/2 | 1/2 | — | 1.50 | −0.05 | 4/4 | 2.0 |"
         in leaderboard_markdown(found)
     )
     rows = list(csv.DictReader(io.StringIO(leaderboard_csv(found))))

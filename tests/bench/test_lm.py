@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from isokl_bench.engine import machine
 from isokl_bench.engine.activations import record
 from isokl_bench.engine.chat import Chat
 from isokl_bench.engine.diagnose import explain_nonfinite
@@ -190,3 +191,35 @@ def test_no_hub_is_one_line_with_two_ways_out(name, registry, monkeypatch, tmp_p
     assert "folder" in text
     assert "tiny-qwen" in text
     assert "\n" not in text
+
+
+def test_activations_are_read_no_further_than_they_are_wanted(tiny):
+    """In batches, of rows of which one is longer than a batch may be, and nothing above the last site is computed."""
+    rows = [tiny.chat.ids("Hi"), tiny.chat.ids("a long row " * 900), tiny.chat.ids("Hello there")]
+    beyond = []
+    handle = tiny.blocks[4].register_forward_hook(lambda *args: beyond.append(1))
+    found = record(tiny, rows, [Site(3), Site(1)])
+    handle.remove()
+    assert not beyond
+    alone = record(tiny, rows[2:], [Site(1)])
+    torch.testing.assert_close(found[Site(1)][2:], alone[Site(1)], atol=1e-4, rtol=1e-4)
+    assert len(found[Site(3)]) == len(rows)
+
+
+def test_memory_is_shared_as_the_processor_is(tiny, monkeypatch):
+    monkeypatch.setattr("isokl_bench.engine.lm.machine_memory", lambda: 16e9)
+    monkeypatch.setattr("isokl_bench.engine.lm.processors", lambda: 8 * torch.get_num_threads())
+    assert tiny.free_memory() == 1e9
+    monkeypatch.setattr("isokl_bench.engine.lm.processors", lambda: 1)
+    assert tiny.free_memory() == 8e9
+
+
+def test_a_container_has_the_memory_that_it_may_have(tmp_path, monkeypatch):
+    limit, none = tmp_path / "max", tmp_path / "none"
+    whole = machine.machine_memory()
+    limit.write_text("1000000\n")
+    none.write_text("max\n")
+    monkeypatch.setattr(machine, "LIMITS", (none, tmp_path / "missing"))
+    assert machine.machine_memory() >= whole > 1e6
+    monkeypatch.setattr(machine, "LIMITS", (none, limit))
+    assert machine.machine_memory() == 1e6

@@ -15,7 +15,8 @@ from isokl_bench.config import RunConfig, resolve
 from isokl_bench.engine.fork import AnswerTokens
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.prompted import prompted_fork, prompted_rollout
-from isokl_bench.engine.rollout import Sampler, rollout
+from isokl_bench.engine.rollout import rollout
+from isokl_bench.engine.sheet import Sampler
 from isokl_bench.report.cells import Sheet
 from isokl_bench.report.lines import choose_lines
 from isokl_bench.report.responses import Responses, dose_response
@@ -30,7 +31,7 @@ from tests.conftest import SMALL
 
 WINDOW = 24
 SYSTEM = "You are a pirate, and it shows."
-NAMES = ("kl", "nll", "entropy", "base_entropy")
+NAMES = ("kl", "nll", "entropy")
 
 
 @pytest.fixture(scope="module", params=list(CONFIGS))
@@ -74,7 +75,6 @@ def test_lockstep_equals_teacher_forcing(lm):
                 (log_s.exp() * (log_s - log_b)).sum(-1),
                 -log_b[torch.arange(n), tokens],
                 -(log_s.exp() * log_s).sum(-1),
-                -(log_b.exp() * log_b).sum(-1),
             )
             for name, values in zip(NAMES, want, strict=True):
                 got = getattr(found, name)[a, p]

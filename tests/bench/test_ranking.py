@@ -13,8 +13,9 @@ from rich.console import Console
 
 from isokl_bench.report import ranking as limits
 from isokl_bench.report.ranking import Ranking, area, rankings
-from isokl_bench.report.ranking_tables import print_rankings, ranking_csv, ranking_markdown
+from isokl_bench.report.ranking_tables import TITLES, print_rankings, ranking_csv, ranking_markdown
 from isokl_bench.report.responses import Responses
+from isokl_bench.report.runs import finished_runs
 from isokl_db import Measurement, Store
 from tests.bench.report_store import add, begin, calibration, rows_of, summary
 
@@ -37,7 +38,7 @@ def add_doses(store: Store, method: str, doses: dict[float, tuple[float, float]]
         1.0,
         measurements=[Measurement(**key, alpha=alpha, value=kl) for alpha, (kl, _) in doses.items()],
         summaries=[
-            summary("target_logit", "target_logit", alpha, (effect, effect - 0.1, effect + 0.1))
+            summary("target_logit", "log_ratio", alpha, (effect, effect - 0.1, effect + 0.1))
             for alpha, (_, effect) in doses.items()
         ],
     )
@@ -61,21 +62,21 @@ def ranks(store: Store) -> Ranks:
 # -- order and ranks ----------------------------------------------------------------------------------
 
 
-def test_the_largest_effect_is_first_whatever_its_sign(store: Store) -> None:
+def test_the_largest_effect_is_first_and_a_reversed_one_last(store: Store) -> None:
     add_effects(store, "small", [0.5])
     add_effects(store, "back", [-2.0])
     add_effects(store, "none", [0.05])
     add_effects(store, "large", [1.0])
     assert ranks(store) == [
-        ("back", (1, 1), "reversed"),
-        ("large", (2, 2), ""),
-        ("small", (3, 3), ""),
-        ("none", (4, 4), "no effect"),
+        ("large", (1, 1), ""),
+        ("small", (2, 2), ""),
+        ("none", (3, 3), "no effect"),
+        ("back", (4, 4), "reversed"),
     ]
 
 
 def test_intervals_that_overlap_share_their_ranks(store: Store) -> None:
-    for method, effect in (("a", 1.0), ("b", -0.9), ("c", 0.75), ("d", 0.5)):  # each ± 0.1
+    for method, effect in (("a", 0.2), ("b", 0.1), ("c", -0.05), ("d", -0.3)):  # each ± 0.1
         add_effects(store, method, [effect])
     assert [place for _, place, _ in ranks(store)] == [(1, 3), (1, 3), (1, 3), (4, 4)]
 
@@ -87,10 +88,15 @@ def test_seeds_are_compared_in_pairs(store: Store) -> None:
     assert [place for _, place, _ in ranks(store)] == [(1, 1), (2, 3), (2, 3)]
 
 
-def test_pairs_of_seeds_are_turned_to_the_side_of_their_mean(store: Store) -> None:
-    add_effects(store, "a", [1.0, 2.0])
-    add_effects(store, "b", [-0.9, -1.9])
-    assert [place for _, place, _ in ranks(store)] == [(1, 1), (2, 2)]
+def test_pairs_of_seeds_keep_their_signs(store: Store) -> None:
+    add_effects(store, "a", [-0.9, -1.9])
+    add_effects(store, "b", [-1.0, -2.0])
+    add_effects(store, "c", [-0.8, -3.0])
+    assert ranks(store) == [
+        ("a", (1, 1), "reversed"),
+        ("b", (2, 3), "reversed"),
+        ("c", (2, 3), "reversed"),
+    ]
 
 
 def test_seeds_that_differ_are_compared_by_their_intervals(store: Store) -> None:
@@ -138,15 +144,30 @@ def test_methods_are_ranked_for_each_budget_apart(store: Store) -> None:
     ]
 
 
+def test_a_method_that_is_another_has_no_place_beside_it(store: Store) -> None:
+    for method, effect in (("mean_diff", 0.5), ("pca", 1.0), ("pca_center", 1.0)):
+        add_effects(store, method, [effect])
+    add(store, method="pca_center", layers=[1])  # where pca was not run
+    sheet = rows_of(store)
+    (ranking,) = rankings(sheet, Responses(store))
+    assert [entry.method for entry in ranking.entries] == [
+        "pca (layers 3)",
+        "pca_center (layers 1)",
+        "mean_diff (layers 3)",
+    ]
+    assert "pca_center is pca by another way" in ranking_markdown(sheet, [ranking])
+    assert "pca_center" in {row.first.names[2] for row in sheet.rows}
+
+
 # -- areas --------------------------------------------------------------------------------------------
 
 
-def test_the_area_is_a_mean_of_sizes_up_to_the_reach() -> None:
+def test_the_area_is_a_mean_up_to_the_reach() -> None:
     points = [(2.0, 1.0), (4.0, -3.0), (3.0, 1.0)]  # in any order
     assert area(points, 2.0) == 0.5
     assert area(points, 3.0) == pytest.approx((1 + 1) / 3)
-    assert area(points, 4.0) == pytest.approx((1 + 1 + 2) / 4)
-    assert area(points, 3.5) == pytest.approx((1 + 1 + 0.75) / 3.5)
+    assert area(points, 4.0) == pytest.approx((1 + 1 - 1) / 4)
+    assert area(points, 3.5) == pytest.approx((1 + 1 + 0) / 3.5)
 
 
 def test_areas_go_as_far_as_every_seed_of_every_method(store: Store) -> None:
@@ -189,6 +210,9 @@ def test_areas_of_too_many_runs_are_not_read_which_is_stated(
 def small(store: Store) -> Store:
     """Two methods and one that failed, in one ranking."""
     add_doses(store, "pca", {1.0: (1.0, 0.5), 2.0: (2.0, 1.5)})
+    final = summary("target_logit", "final_log_ratio", 1.0, (-2.0, -2.5, -1.5))
+    (run,) = finished_runs(store, {})
+    store.attempt(run.attempt).commit_phase("more", 1.0, summaries=[final])
     add_doses(store, "mean_diff", {1.0: (1.0, 0.4), 2.0: (3.0, 0.4)})
     add(store, method="ablation", outcome="budget_exceeded")
     return store
@@ -199,11 +223,11 @@ def test_ranking_as_markdown(small: Store) -> None:
     assert lines[:7] == [
         "**tiny-qwen · sentiment**  mean effect up to 2.00 nat",
         "",
-        "| rank | method | coefficient | target_logit, α = 1 | mean effect | NLL ratio | pmass change | seeds | remark |",
-        "| --: | :-- | --: | --: | --: | --: | --: | --: | :-- |",
-        "| 1–2 | pca | 4.00 | +0.50 [+0.40, +0.60] | 0.62 | — | — | 1 |  |",
-        "| 1–2 | mean_diff | 4.00 | +0.40 [+0.30, +0.50] | 0.30 | — | — | 1 |  |",
-        "| — | ablation | — | — | — | — | — | 0/1 | budget exceeded |",
+        f"| {' | '.join(TITLES)} |",
+        "| --: | :-- | --: | --: | --: | --: | --: | --: | --: | --: | :-- |",
+        "| 1–2 | pca | 4.00 | +0.50 [+0.40, +0.60] | +0.62 | −2.00 [−2.50, −1.50] | — | — | 16 | 1 |  |",
+        "| 1–2 | mean_diff | 4.00 | +0.40 [+0.30, +0.50] | +0.30 | — | — | — | 16 | 1 |  |",
+        "| — | ablation | — | — | — | — | — | — | — | 0/1 | budget exceeded |",
     ]
     assert not any("ranked apart" in line for line in lines)
 
@@ -214,8 +238,10 @@ def test_ranking_as_csv(small: Store) -> None:
     assert {key: value for key, value in rows[0].items() if value} == {
         **{"model": "tiny-qwen", "behavior": "sentiment", "sign": "1", "protocol": "stable"},
         **{"budget": "kl_p95 = 1", "window": "20", "rank_first": "1", "rank_last": "2", "method": "pca"},
-        **{"target_logit_alpha1": "0.5", "target_logit_alpha1_low": "0.4", "target_logit_alpha1_high": "0.6"},
-        **{"mean_effect": "0.625", "mean_effect_up_to_nats": "2.0", "seeds": "1", "seeds_reached": "1"},
+        **{"effect": "0.5", "effect_low": "0.4", "effect_high": "0.6"},
+        **{"mean_effect": "0.625", "mean_effect_up_to_nats": "2.0"},
+        **{"final_effect": "-2.0", "final_effect_low": "-2.5", "final_effect_high": "-1.5"},
+        **{"prompts": "16", "seeds": "1", "seeds_reached": "1"},
     }
     assert (rows[2]["rank_first"], rows[2]["seeds_reached"], rows[2]["remark"]) == (
         "",

@@ -22,7 +22,7 @@ from rich.console import Console
 from sqlalchemy import event
 
 from isokl_bench.cli.report import report
-from isokl_bench.report.cells import Sheet, number, short, significant
+from isokl_bench.report.cells import Sheet, bracket, number, short, significant
 from isokl_bench.report.curves import Curves, quantiles, read_curves, smooth
 from isokl_bench.report.drawing import still
 from isokl_bench.report.figure import figure, kl_domain
@@ -150,11 +150,14 @@ def test_the_printed_table_fits_120_columns(written: tuple[Result, Path]) -> Non
     assert max(map(len, table)) <= 120
     assert table[0] == "tiny-qwen · sentiment"
     assert [line.split() for line in table[3:5]] == [
-        ["ablation", "—", "budget", "not", "reached", "—", "—", "—", "1", "—", "—", "—", "32", "1"],
-        ["2", "—", "—", "—"],
+        ["ablation", "—", "budget", "not", "reached", "—", "—", "1", *["—"] * 5, "32"],
+        ["—", "2", *["—"] * 5, "1"],
     ]
-    (pca,) = (" ".join(line.split()) for line in table if line.startswith("pca"))
-    assert pca == "pca 4.00 converged 0.98 1.10 1.25 1 +1.00* [+0.75, +1.25] 1.50 −0.05 32/16 1"
+    at = next(i for i, line in enumerate(table) if line.startswith("pca"))
+    assert [" ".join(line.split()) for line in table[at : at + 2]] == [
+        "pca 4.00 converged 1.10 0.98 1 +1.00* [+0.75, +1.25] — −9.00* 1.50 −0.05 32/16",
+        "[3.50, 4.50] slope 2.0 [0.90, 1.30] 1.25 2 +2.00* [+1.75, +2.25] — −18.00* 2.00 −0.10 1",
+    ]
 
 
 def test_filters(isokl_report: Isokl, tmp_path: Path) -> None:
@@ -213,20 +216,23 @@ def test_a_full_disk_keeps_the_file_that_was_there(tmp_path: Path, monkeypatch: 
 
 def test_table_as_markdown(path: Path) -> None:
     lines = markdown(sheet(path)).splitlines()
-    alphas = [f"target_logit, α = {a} | NLL ratio, α = {a} | pmass change, α = {a}" for a in (1, 2)]
+    titles = ("Δ log-ratio (nats)", "Δ final log-ratio (nats)", "Δ target logit", "NLL ratio", "Δ pmass")
+    alphas = [f"{title}, α = {a}" for a in (1, 2) for title in titles]
     assert lines[0] == (
-        "| model | behavior | method | coefficient | outcome | calibration | holdout | sampled "
+        "| model | behavior | method | coefficient | outcome | slope | calibration | holdout | sampled "
         f"| {' | '.join(alphas)} | n | seeds |"
     )
-    assert lines[1] == f"| :-- | :-- | :-- | --: | :-- |{' --: |' * 11}"
-    assert lines[2] == f"| tiny-qwen | sentiment | ablation | — | budget not reached |{' — |' * 9} 32 | 1 |"
+    assert lines[1] == f"| :-- | :-- | :-- | --: | :-- |{' --: |' * 16}"
+    assert lines[2] == f"| tiny-qwen | sentiment | ablation | — | budget not reached |{' — |' * 14} 32 | 1 |"
     assert lines[3] == (
-        "| tiny-qwen | sentiment | mean_diff | 4.00 [3.50, 4.50] | converged | 0.98 | 1.10 [0.90, 1.30] | 1.25 "
-        "| +0.10 [−0.15, +0.35] | 1.50 | −0.05 | +0.20 [−0.05, +0.45] | 2.00 | −0.10 | 32/16 | 1 |"
+        "| tiny-qwen | sentiment | mean_diff | 4.00 [3.50, 4.50] | converged | 2.0 | 0.98 | 1.10 [0.90, 1.30] "
+        "| 1.25 | +0.10 [−0.15, +0.35] | — | **−9.00** | 1.50 | −0.05 "
+        "| +0.20 [−0.05, +0.45] | — | **−18.00** | 2.00 | −0.10 | 32/16 | 1 |"
     )
     assert lines[4] == (
-        "| tiny-qwen | sentiment | pca | 4.00 [3.50, 4.50] | converged | 0.98 | 1.10 [0.90, 1.30] | 1.25 "
-        "| **+1.00** [+0.75, +1.25] | 1.50 | −0.05 | **+2.00** [+1.75, +2.25] | 2.00 | −0.10 | 32/16 | 1 |"
+        "| tiny-qwen | sentiment | pca | 4.00 [3.50, 4.50] | converged | 2.0 | 0.98 | 1.10 [0.90, 1.30] "
+        "| 1.25 | **+1.00** [+0.75, +1.25] | — | **−9.00** | 1.50 | −0.05 "
+        "| **+2.00** [+1.75, +2.25] | — | **−18.00** | 2.00 | −0.10 | 32/16 | 1 |"
     )
     assert "over prompts" in lines[7]
     assert "jump" not in "".join(lines)
@@ -239,17 +245,26 @@ def test_table_as_csv(written: tuple[Result, Path]) -> None:
         **{"model": "tiny-qwen", "behavior": "sentiment", "method": "pca", "sign": "1", "protocol": "stable"},
         **{"stat": "kl_p95", "target": "1.0", "layers": "3", "window": "20", "outcome": "converged"},
         **{"coefficient": "4.0", "coefficient_low": "3.5", "coefficient_high": "4.5", "calibration": "0.98"},
+        **{
+            "slope": "1.96",
+            "pool": "600",
+            "base_pmass": "0.9",
+            "base_pmass_low": "0.8",
+            "base_pmass_high": "1.0",
+        },
         **{"holdout": "1.1", "holdout_low": "0.9", "holdout_high": "1.3"},
         **{"holdout_sampled": "1.25", "holdout_sampled_low": "1.0", "holdout_sampled_high": "1.5"},
+        **{"log_ratio_alpha1": "1.0", "log_ratio_alpha1_low": "0.75", "log_ratio_alpha1_high": "1.25"},
+        **{"log_ratio_alpha2": "2.0", "log_ratio_alpha2_low": "1.75", "log_ratio_alpha2_high": "2.25"},
         **{
-            "target_logit_alpha1": "1.0",
-            "target_logit_alpha1_low": "0.75",
-            "target_logit_alpha1_high": "1.25",
+            "target_logit_alpha1": "-9.0",
+            "target_logit_alpha1_low": "-9.5",
+            "target_logit_alpha1_high": "-8.5",
         },
         **{
-            "target_logit_alpha2": "2.0",
-            "target_logit_alpha2_low": "1.75",
-            "target_logit_alpha2_high": "2.25",
+            "target_logit_alpha2": "-18.0",
+            "target_logit_alpha2_low": "-18.5",
+            "target_logit_alpha2_high": "-17.5",
         },
         **{f"final_log_ratio_alpha{a}{part}": "" for a in (1, 2) for part in ("", "_low", "_high")},
         **{"nll_ratio_alpha1": "1.5", "nll_ratio_alpha1_low": "1.0", "nll_ratio_alpha1_high": "3.0"},
@@ -283,14 +298,16 @@ def test_table_as_latex(store: Store) -> None:
     add(store, method="a_b[x=50%]", outcome="jump")
     lines = latex(rows_of(store)).splitlines()
     assert (
-        r" &  &  &  &  &  &  &  & \multicolumn{3}{c}{$\alpha = 1$} & \multicolumn{3}{c}{$\alpha = 2$} &  &  \\"
+        r" &  &  &  &  &  &  &  &  & \multicolumn{5}{c}{$\alpha = 1$} & \multicolumn{5}{c}{$\alpha = 2$} &  &  \\"
         in lines
     )
-    assert r"\cmidrule(lr){9-11}\cmidrule(lr){12-14}" in lines
+    assert r"\cmidrule(lr){10-14}\cmidrule(lr){15-19}" in lines
+    assert r"$\Delta$ log-ratio (nats)" in lines[7]
     (row,) = (line for line in lines if line.startswith("tiny-qwen"))
     assert row == (
-        r"tiny-qwen & sentiment & a\_b[x=50\%] & 4.00 {[3.50, 4.50]} & jump & 0.98 & 1.10 {[0.90, 1.30]} & 1.25 & "
-        r"\textbf{+1.00} {[+0.75, +1.25]} & 1.50 & $-$0.05 & \textbf{+2.00} {[+1.75, +2.25]} & 2.00 & $-$0.10 & "
+        r"tiny-qwen & sentiment & a\_b[x=50\%] & 4.00 {[3.50, 4.50]} & jump & 2.0 & 0.98 & 1.10 {[0.90, 1.30]} & 1.25 & "
+        r"\textbf{+1.00} {[+0.75, +1.25]} & --- & \textbf{$-$9.00} & 1.50 & $-$0.05 & "
+        r"\textbf{+2.00} {[+1.75, +2.25]} & --- & \textbf{$-$18.00} & 2.00 & $-$0.10 & "
         r"32/16 & 1 \\"
     )
     assert "jump: the stat steps over its target" in lines[-2]
@@ -300,11 +317,11 @@ def test_seeds_become_one_row_with_the_interval_of_their_means(store: Store) -> 
     for seed, (effect, coefficient) in enumerate([(1.0, 3.0), (2.0, 4.0), (6.0, 8.0)]):
         add(store, seed=seed, effect=effect, coefficient=coefficient)
     (row,) = rows_of(store).rows
-    assert row.estimates["target_logit_alpha1"] == (3.0, 1.0, 6.0, 3)
+    assert row.estimates["log_ratio_alpha1"] == (3.0, 1.0, 6.0, 3)
     assert row.estimates["coefficient"] == (5.0, 3.0, 8.0, 3)
     found = rows_of(store)
     assert [cell.text for cell in found.cells[0].values()][-2:] == ["32/16", "3"]
-    assert "over seeds (two or three seeds: their range)" in found.notes[1]
+    assert "95 % intervals of the mean over seeds; those not shown" in found.notes[1]
 
 
 def test_a_seed_that_missed_its_budget_is_counted_but_not_averaged(store: Store) -> None:
@@ -312,7 +329,7 @@ def test_a_seed_that_missed_its_budget_is_counted_but_not_averaged(store: Store)
     add(store, seed=1, effect=3.0)
     add(store, seed=2, outcome="budget_exceeded")
     found = rows_of(store)
-    assert found.rows[0].estimates["target_logit_alpha1"].mean == 2.0
+    assert found.rows[0].estimates["log_ratio_alpha1"].mean == 2.0
     cells = found.cells[0]
     assert (cells["outcome"].text, cells["seeds"].text) == ("converged 2/3, budget exceeded 1/3", "2/3")
 
@@ -341,13 +358,12 @@ def test_both_signs_are_rows_of_their_own(store: Store) -> None:
         "calibrate", 1.0, calibrations=[calibration(), calibration(sign=-1, coefficient=5.0)]
     )
     effects = [
-        summary("target_logit", "target_logit", 1.0, (e, e, e), sign=sign)
-        for sign, e in ((1, 2.0), (-1, -3.0))
+        summary("target_logit", "log_ratio", 1.0, (e, e, e), sign=sign) for sign, e in ((1, 2.0), (-1, -3.0))
     ]
     attempt.commit_phase("metrics", 1.0, summaries=effects)
     attempt.done()
     cells = [
-        (c["sign"].text, c["coefficient"].text, c["target_logit_alpha1"].text) for c in rows_of(store).cells
+        (c["sign"].text, c["coefficient"].text, c["log_ratio_alpha1"].text) for c in rows_of(store).cells
     ]
     assert cells == [("+", "4.00", "+2.00"), ("−", "5.00", "−3.00")]
 
@@ -397,6 +413,16 @@ def test_numbers_have_a_real_minus_and_no_signed_zero() -> None:
 
 def test_a_small_effect_is_not_written_as_none() -> None:
     assert [number(x, 2, signed=True) for x in (-0.001, 2.2e-5, 3e-12)] == ["−1e−3", "+2e−5", "+3e−12"]
+
+
+def test_an_end_beyond_what_was_tried_is_open() -> None:
+    ends = [(1.0, 2.0), (1.0, None), (None, 2.0), (None, None)]
+    assert [bracket(low, high, significant) for low, high in ends] == [
+        "[1.00, 2.00]",
+        "[1.00, open]",
+        "[open, 2.00]",
+        "",
+    ]
 
 
 def test_long_values_of_the_config_are_shortened() -> None:

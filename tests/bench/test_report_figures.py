@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def add_kl(
     store: Store, kl: dict[float, KL], effects: dict[float, tuple[float, float, float]], **changes: Any
 ) -> None:
-    """A run with the KL and the target_logit of each alpha; final_log_ratio is ten times as much."""
+    """A run with the KL and the log_ratio of each alpha; final_log_ratio is ten times as much."""
     attempt = begin(store, **changes)
     attempt.commit_phase("calibrate", 1.0, calibrations=[calibration(stat=changes.get("stat", "kl_p95"))])
     measurements = [
@@ -54,7 +54,7 @@ def add_kl(
     summaries = [
         summary("target_logit", quantity, alpha, (scale * mean, scale * low, scale * high))
         for alpha, (mean, low, high) in effects.items()
-        for quantity, scale in (("target_logit", 1), ("final_log_ratio", 10))
+        for quantity, scale in (("log_ratio", 1), ("final_log_ratio", 10))
     ]
     attempt.commit_phase("metrics", 1.0, measurements=measurements, summaries=summaries)
     attempt.done()
@@ -188,6 +188,14 @@ def test_what_fits_is_drawn_whole(store: Store) -> None:
     assert sum(len(line.runs) for line in chosen.drawn) == limits.RUNS
 
 
+def test_a_method_that_is_another_has_no_line_over_its_own(store: Store) -> None:
+    for method in ("pca", "pca_center", "mean_diff"):
+        add(store, method=method)
+    chosen = choose_lines(rows_of(store))
+    assert [line.keys["series"] for line in chosen.drawn] == ["mean_diff", "pca"]
+    assert chosen.left_out == "pca_center is pca by another way and has no place of its own beside it."
+
+
 def test_there_are_no_more_windows_than_dashes(store: Store) -> None:
     for window in (5, 10, 20, 50, 100):
         add(store, window=window)
@@ -210,7 +218,7 @@ def test_the_kl_of_a_dose_is_the_percentile_within_the_calibration_window(store:
     found = responses_of(store)
     (block,) = found.blocks
     counts = {"series": "pca", "prompts": 16, "seeds": 1}
-    assert block.effects["target_logit"] == [
+    assert block.effects["log_ratio"] == [
         counts | {"alpha": 0.0, **dict.fromkeys(("kl", "kl_low", "kl_high", "mean", "low", "high"), 0.0)},
         counts
         | {"alpha": 1.0, "kl": 1.9, "kl_low": 1.9, "kl_high": 1.9, "mean": 0.5, "low": 0.25, "high": 0.75},
@@ -229,7 +237,7 @@ def test_doses_of_several_seeds_are_means_with_intervals_over_seeds(store: Store
             {1.0: (effect, 0, 9), 2.0: (effect, 0, 9)},
             seed=seed,
         )
-    points = without(responses_of(store).blocks[0].effects["target_logit"], "series", "prompts")
+    points = without(responses_of(store).blocks[0].effects["log_ratio"], "series", "prompts")
     assert points[1:] == [
         {
             "alpha": 1.0,
@@ -264,12 +272,14 @@ def test_figure_2_shows_its_budget_its_alphas_and_both_effects(store: Store) -> 
     alt.Chart.from_dict(specification)
     assert {
         "Figure 2. What does a nat buy?",
-        "means over seeds, bars: 95 % intervals over seeds; filled circles: α = 1, the calibrated dose.",
+        "Change of log p(target answer) − log p(other), above 0 towards the behavior's positive side, against kl_p95 as",
+        "measured on the holdout prompts, within the calibration window, at each alpha.",
+        "Means over 2 seeds of 16 holdout prompts, bars: 95 % intervals over seeds; filled circles: α = 1, the calibrated dose.",
         "tiny-qwen · sentiment",
         "measured kl_p95, nats",
         "1 nat budget",
         *("α = 0.5", "α = 2", "window 20", "window 50"),
-        *("Δ target logit", "Δ final log-ratio, nats"),
+        *("Δ log-ratio, nats", "Δ final log-ratio, nats"),
     } <= texts(specification)
     fields = {
         "series",
@@ -297,4 +307,4 @@ def test_figure_2_needs_kl_and_effect_at_one_alpha(store: Store) -> None:
     add_kl(store, {1.0: [[1.0]]}, {2.0: (1.0, 1.0, 1.0)})
     assert dose_response(Responses(store), choose_lines(rows_of(store))) is None
     add_curves(store, add(store, method="mean_diff"), tokens=3)
-    assert responses_of(store).effects == ["target_logit"]
+    assert responses_of(store).effects == ["log_ratio"]

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from isokl_bench.engine.rollout import Sampler, rollout
+from isokl_bench.engine import walk
+from isokl_bench.engine.rollout import rollout, rollouts
+from isokl_bench.engine.sheet import Sampler, Wanted
 from isokl_bench.engine.steering import Steering
 from isokl_registry import IsoklError, Site, load_registry
 from tests import oracle
@@ -85,6 +87,81 @@ def test_drafts_change_nothing(lm, monkeypatch):
         monkeypatch.undo()
 
 
+def test_a_shared_beginning_and_pieces_change_nothing(lm, monkeypatch):
+    """Prompts that begin alike are read once per dose as far as that goes, and long ones in pieces."""
+    steering, doses = steer(lm, "mean_diff"), [0.0, 0.4, 1.5]
+    prompts = [lm.chat.ids("We are at sea. " + text) for text in TEXTS]
+    monkeypatch.setattr(walk, "WORTH", 10**9)
+    monkeypatch.setattr(walk, "PIECE", 10**9)
+    want = rollout(lm, prompts, steering, doses, WINDOW)
+    fed = []
+    monkeypatch.setattr(walk, "WORTH", 1)
+    monkeypatch.setattr(lm, "forward", counted(lm.forward, fed), raising=False)
+    for piece in (10**9, 30, 1):
+        monkeypatch.setattr(walk, "PIECE", piece)
+        fed.clear()
+        same(rollout(lm, prompts, steering, doses, WINDOW), want)
+        longest = max(map(len, prompts))
+        rest = longest - fed[0][1]
+        passes = 1 if piece == 10**9 else rest if piece == 1 else len(fed) - WINDOW
+        assert sum(columns for _, columns in fed[: -WINDOW + 1]) == longest
+        assert (fed[0][0], len(fed) - WINDOW) == ((1, passes) if lm.croppable else (len(prompts), 0))
+        drafts = np.where(np.arange(WINDOW) == 7, 1, want.tokens)
+        same(rollout(lm, prompts, steering, doses, WINDOW, drafts=drafts), want)
+
+
+def counted(forward, fed):
+    def counting(ids, *args, **kwargs):
+        fed.append(tuple(ids.shape))
+        return forward(ids, *args, **kwargs)
+
+    return counting
+
+
+def same(found, want):
+    np.testing.assert_array_equal(found.tokens, want.tokens)
+    for name in ("kl", "nll", "entropy"):
+        np.testing.assert_allclose(getattr(found, name), getattr(want, name), atol=1e-4)
+
+
+def test_rollouts_in_one_are_what_each_is_alone(lm, monkeypatch):
+    """Greedy and sampled, short and long, at other doses, on prompts that some of them share."""
+    steering = steer(lm, "mean_diff")
+    prompts = [lm.chat.ids(text) for text in TEXTS]
+    wanted = [
+        Wanted(prompts, [0.0, 0.4, 1.5], WINDOW),
+        Wanted(prompts[:2], [1.5, 0.0], 9),
+        Wanted(prompts[1:], [0.4, 0.7], 12, Sampler(3)),
+        Wanted(prompts, [0.4], 5, Sampler(3)),
+        Wanted(prompts[:1], [0.4], 12, Sampler(4)),
+    ]
+    shares = []
+    for size in (10**6, 6):
+        monkeypatch.setattr(type(lm), "max_rows", lambda *a, size=size, **k: size)
+        shares.append([])
+        found = rollouts(lm, steering, wanted, tell=shares[-1].append)
+        for one, got in zip(wanted, found, strict=True):
+            same(got, rollout(lm, one.prompts, steering, one.doses, one.window, sampler=one.sampler))
+    assert (found[2].tokens[0, :, :5] == found[3].tokens[0, 1:]).all()
+    assert (found[3].tokens[0, 0] != found[4].tokens[0, 0, :5]).any()
+    for some in shares:
+        assert some == sorted(some)
+        assert 0 < some[0] < some[-1] <= 1
+
+
+def test_rows_that_rollouts_share_are_generated_once(tiny):
+    prompts = [tiny.chat.ids(text) for text in TEXTS]
+    steering, rows = steer(tiny, "mean_diff", layers=(2,)), []
+    handle = tiny.blocks[3].register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+    for wanted in (
+        [Wanted(prompts, [1.0], 8)],
+        [Wanted(prompts[:2], [1.0], 8), Wanted(prompts, [1.0, 0.0], 8)],
+    ):
+        rollouts(tiny, steering, wanted)
+    handle.remove()
+    assert rows[: len(rows) // 2] == rows[len(rows) // 2 :]
+
+
 @pytest.mark.parametrize("wrong", [(1, 2), (2, 1)])
 def test_drafts_of_different_length_that_are_right_equally_far(lm, wrong):
     """Rows that go on from the same text come from drafts of different length."""
@@ -106,9 +183,7 @@ def drafted(lm, prompts, steering, doses, want, drafts) -> int:
         found = rollout(lm, prompts, steering, doses, WINDOW, drafts=drafts)
     finally:
         del lm.forward
-    np.testing.assert_array_equal(found.tokens, want.tokens)
-    for name in ("kl", "nll", "entropy", "base_entropy"):
-        np.testing.assert_allclose(getattr(found, name), getattr(want, name), atol=1e-4)
+    same(found, want)
     assert found.complete.all()
     return len(passes)
 
@@ -145,7 +220,9 @@ def test_a_text_is_computed_once(tiny):
         handle.remove()
     assert (found.tokens == found.tokens[0]).all()  # such doses change no token
     assert max(lower) == len(prompts)
-    assert upper == [5 * texts for texts in lower]  # four doses and the unsteered row
+    assert upper == [
+        4 * texts for texts in lower
+    ]  # three doses and the unsteered row, which is that of dose 0
 
 
 def test_too_strong_doses_leave_and_the_rest_is_unchanged(tiny):

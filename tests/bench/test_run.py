@@ -372,7 +372,7 @@ def test_interrupt_is_taken_up_at_the_last_finished_phase(tmp_path, small, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner.Runner, "_validate", stop)
+        patch.setattr(runner.Runner, "_generate", stop)
         with pytest.raises(KeyboardInterrupt):
             isokl_bench.run("tiny-qwen", "pca", db=db, **small)
     monkeypatch.setattr(runner, "Calibrator", None)

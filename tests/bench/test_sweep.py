@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from importlib.resources import files
 
 import pytest
 
@@ -44,16 +45,24 @@ def test_later_sources_replace_earlier_ones():
 
 def test_the_leaderboard_has_every_method_and_behavior(registry):
     grid = cells(read_preset("leaderboard"))
-    assert {c.method for c in grid} == set(registry.entries["method"])
+    methods = {name: entry.component for name, entry in registry.entries["method"].items()}
+    twins = {name for name, method in methods.items() if getattr(method, "same_as", "")}
+    assert twins == {"pca_center"}
+    assert {c.method for c in grid} == methods.keys() - twins
     assert {c.behavior for c in grid} == set(registry.entries["behavior"])
-    assert len(grid) == 17 * 4 * 3 * 3
+    assert len(grid) == 16 * 4
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("paper")])
-def test_presets_are_the_grid_of_the_specification(name):
+TINY = {"tiny-qwen", "tiny-llama", "tiny-gemma"}
+
+
+@pytest.mark.parametrize(
+    ("name", "models"), [("paper", {"smollm2"}), ("paper-published", {"smollm2"}), ("tiny", TINY)]
+)
+def test_presets_are_the_grid_of_the_specification(name, models):
     grid = cells(read_preset(name))
-    assert len(grid) == 3 * 3 * 3 * 2
-    assert {c.model for c in grid} == {"tiny-qwen", "tiny-llama", "tiny-gemma"}
+    assert len(grid) == len(models) * 3 * 3 * 2
+    assert {c.model for c in grid} == models
     assert {c.method for c in grid} == {"mean_diff", "pca", "directional_ablation"}
     assert {(c.seed, c.window) for c in grid} == {(s, w) for s in (0, 1, 2) for w in (20, 50)}
     assert {c.protocol for c in grid} == {"published" if name.endswith("published") else "stable"}
@@ -104,6 +113,12 @@ def test_a_mistake_in_a_file_is_named(tmp_path, text, words):
 def test_a_grid_that_is_none_is_refused(values, words):
     with pytest.raises(IsoklError, match=words):
         cells(values)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_says_how_many_runs_it_has(name):
+    text = (files("isokl_bench.sweep") / "presets" / f"{name}.toml").read_text()
+    assert f": {len(cells(read_preset(name)))} runs" in text.splitlines()[0]
 
 
 def test_an_unknown_preset_is_named():
@@ -212,7 +227,7 @@ def test_a_model_is_loaded_once_and_activations_are_recorded_once(registry, monk
 
     loads, records = [], []
     load, record = workbench.load_model, workbench.record
-    monkeypatch.setattr(workbench, "load_model", lambda plan: loads.append(plan) or load(plan))
+    monkeypatch.setattr(workbench, "load_model", lambda plan, tell: loads.append(plan) or load(plan, tell))
     monkeypatch.setattr(workbench, "record", lambda *args: records.append(args) or record(*args))
     bench = Workbench()
     qwen, again, llama = (
@@ -294,11 +309,11 @@ def test_the_command_plans_without_running_and_answers_from_the_store(swept, tmp
         ("sweep", "the sweep has no model: give --model"),
         ("sweep none.toml", "sweep file none.toml cannot be read"),
         ("sweep --preset papr", "did you mean 'paper'"),
-        ("sweep --preset paper --model tiny-qwenn --dry-run", "tiny-qwenn"),
-        ("sweep --preset paper --method pcaa", "did you mean 'pca'"),
-        ("sweep --preset paper --window 0", "0 is not in the range"),
-        ("sweep --preset paper --jobs 0", "0 is not in the range"),
-        ("sweep --preset paper --alphas=", "write numbers with commas"),
+        ("sweep --preset tiny --model tiny-qwenn --dry-run", "tiny-qwenn"),
+        ("sweep --preset tiny --method pcaa", "did you mean 'pca'"),
+        ("sweep --preset tiny --window 0", "0 is not in the range"),
+        ("sweep --preset tiny --jobs 0", "0 is not in the range"),
+        ("sweep --preset tiny --alphas=", "write numbers with commas"),
     ],
 )
 def test_a_wrong_command_is_one_line_and_starts_nothing(tmp_path, line, words):

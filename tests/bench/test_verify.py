@@ -59,8 +59,10 @@ def add(
     outcome: str = "converged",
     holdout: float | None = 1.0,
     target_logit: Interval | None = (1.0, 0.5, 1.5),
+    log_ratio: Interval | None = (1.0, 0.5, 1.5),
     nll: tuple[float, float] | None = (1.5, 6.0),
     pmass: tuple[float, float] | None = (-0.05, -0.5),
+    base_pmass: float | None = 0.9,
     peak: float | None = 2.0,
     **changes: Any,
 ) -> None:
@@ -72,13 +74,17 @@ def add(
         "value": 1.0,
         "rounds": 1,
         "n_prompts": 8,
+        "slope": 2.25,
     }
     rows, measurements = [], []
     if holdout is not None:
         rows.append(summary("validation", "holdout", 1.0, (holdout, holdout, holdout)))
         rows.append(summary("validation", "holdout_sampled", 1.0, (9.0, 9.0, 9.0)))
-    if target_logit is not None:
-        rows.append(summary("target_logit", "target_logit", 1.0, target_logit))
+    for quantity, effect in (("target_logit", target_logit), ("log_ratio", log_ratio)):
+        if effect is not None:
+            rows.append(summary("target_logit", quantity, 1.0, effect))
+    if base_pmass is not None:
+        rows.append(summary("branch_pmass", "pmass_mean", 0.0, (base_pmass, base_pmass, base_pmass)))
     for metric, quantity, values in (("base_nll", "nll_ratio", nll), ("branch_pmass", "pmass_change", pmass)):
         for alpha, value in zip((1.0, 2.0), values or (), strict=False):
             rows.append(summary(metric, quantity, alpha, (value, value, value)))
@@ -166,7 +172,7 @@ def test_all_claims_hold(store: Store) -> None:
     found = json.loads(isokl_verify(store, "--json").output)
     assert (found["protocol"], found["runs"], found["holds"]) == ("stable", 36, True)
     assert [c["verdict"] for c in found["claims"]] == ["holds"] * 6
-    assert [len(c["cells"]) for c in found["claims"]] == [36, 18, 21, 21, 39, 9]
+    assert [len(c["cells"]) for c in found["claims"]] == [36, 36, 21, 21, 39, 9]
     assert found["claims"][0]["cells"][0] == {
         "condition": "converged, and holdout kl_p95 in [0.7, 1.4]",
         "model": "gemma",
@@ -176,9 +182,10 @@ def test_all_claims_hold(store: Store) -> None:
         "layers": "3",
         "window": 20,
         "seed": 0,
-        "values": {"outcome": "converged", "holdout": 1.0},
+        "values": {"outcome": "converged", "holdout": 1.0, "slope": 2.25},
         "passes": True,
-        "text": "converged, holdout 1.000",
+        "judged": True,
+        "text": "converged, holdout 1.000, slope 2.2",
     }
 
 
@@ -252,6 +259,16 @@ def test_r1_of_one_run(store: Store, outcome: str, holdout: float | None, answer
     assert claim(store, "R1").answer is answer
 
 
+def test_r1_says_how_steep_the_runs_are_that_fail(store: Store) -> None:
+    add(store)
+    add(store, seed=1, holdout=1.9)
+    lines = isokl_verify(store).output.splitlines()
+    assert "      fails    qwen · pca · seed 1  converged, holdout 1.900, slope 2.2" in lines
+    assert any(
+        line.startswith("    slope, d log stat / d log dose at the target: 2.2 to 2.2") for line in lines
+    )
+
+
 def test_r1_counts_a_config_that_only_failed(store: Store) -> None:
     add(store)
     begin(store).fail("no memory")  # which is done as well
@@ -270,6 +287,10 @@ def test_r1_shares_by_protocol(store: Store) -> None:
     assert claim(store, "R1").lines == [
         "outcomes: jump 2 of 3 (67%), converged 1 of 3 (33%)",
         "holdout in [0.7, 1.4]: stable 2 of 3 (67%), published 0 of 1 (0%)",
+        (
+            "slope, d log stat / d log dose at the target: 2.2 to 2.2, median 2.2 (theory: 2; the steeper, the worse a "
+            "coefficient fits other prompts)"
+        ),
     ]
     in_band = claim(store, "R1", "published").numbers["in_band"]
     assert in_band == {"published": {"in": 0, "of": 1}, "stable": {"in": 2, "of": 3}}
@@ -288,6 +309,21 @@ def test_r2_needs_intervals_without_zero(store: Store) -> None:
     assert [(cell.key["method"], cell.text) for cell in found.checks[0].of(False)] == [
         ("mean_diff", "1.000 [−0.100, 2.000]")
     ]
+
+
+def test_r2_is_decided_by_the_logit_and_has_the_log_ratio_beside_it(store: Store) -> None:
+    add(store, target_logit=(-2.0, -3.0, -1.0), log_ratio=(0.1, -1.0, 1.0))
+    add(store, window=50, log_ratio=(-1.0, -2.0, -0.5))
+    found = claim(store, "R2")
+    assert found.answer is True
+    assert [(cell.key["window"], cell.text) for cell in found.checks[1].of(False)] == [
+        (20, "0.100 [−1.000, 1.000]")
+    ]
+    assert found.lines[1] == (
+        "log_ratio at alpha 1, of 2 rows: 0 towards the side that was asked for, 1 reversed, 1 not told from 0"
+    )
+    add(store, method="mean_diff", target_logit=(0.0, -1.0, 1.0))
+    assert claim(store, "R2").answer is False
 
 
 def test_r2_takes_seeds_together(store: Store) -> None:
@@ -358,6 +394,37 @@ def test_a_config_that_failed_leaves_its_row_open(store: Store) -> None:
 def test_limits_of_r3_and_r4(store: Store, id: str, quantity: str, values: Any, answer: Answer) -> None:
     add(store, **{quantity: values})
     assert claim(store, id).answer is answer
+
+
+def test_r4_judges_no_row_whose_form_is_at_fault(store: Store) -> None:
+    add(store, base_pmass=0.8)
+    add(store, behavior="honesty", base_pmass=0.55, pmass=(0.2, 0.1))
+    found = claim(store, "R4")
+    assert found.answer is True
+    assert found.lines == ["1 of 2 rows cannot be judged: without steering their pmass is under 0.8"]
+    lines = isokl_verify(store).output.splitlines()
+    assert "    pmass change within ±0.1 at alpha 1: 1 of 1 rows" in lines
+    assert (
+        "      cannot be judged qwen · honesty · pca  pmass 0.550 without steering, change 0.200 [0.200, 0.200]"
+        in lines
+    )
+    add(store, behavior="authority", pmass=(-0.2, -0.5))
+    assert claim(store, "R4").answer is False
+
+
+def test_r4_cannot_be_judged_where_no_row_can(store: Store) -> None:
+    add(store, base_pmass=0.799)
+    found = claim(store, "R4")
+    assert (found.answer, found.verdict) == (None, "cannot be judged")
+    assert found.checks[1].cells[0].text == "none of its rows can be judged"
+    assert json.loads(isokl_verify(store, "--json").output)["claims"][3]["numbers"]["conditions"] == {
+        check.condition: {"pass": 0, "fail": 0, "unknown": 0, "not_judged": 1} for check in found.checks
+    }
+
+
+def test_r4_is_judged_where_the_base_is_not_known(store: Store) -> None:
+    add(store, base_pmass=None)
+    assert claim(store, "R4").answer is True
 
 
 def test_r3_needs_one_method_per_model_that_breaks_in_all_its_rows(store: Store) -> None:

@@ -13,7 +13,7 @@ from isokl_registry import Site
 from tests import oracle
 from tests.benchmarks import subjects
 from tests.benchmarks.conftest import LINES, Line, timed
-from tests.benchmarks.subjects import TARGET, TOLERANCE
+from tests.benchmarks.subjects import REAL, TARGET, TOLERANCE
 
 TINY = ["tiny-qwen", "tiny-llama", "tiny-gemma"]
 widths: dict[tuple[str, int], float] = {}
@@ -93,13 +93,38 @@ def test_branch_pmass(beside):
     np.testing.assert_allclose(got, want, atol=1e-4)
 
 
-def test_overhead(beside):
-    """Steered at the first block, one dose, no two rows alike and none ending: 32 steered and 32 unsteered rows go
-    through all blocks but the first, as 64 rows do in the bare model."""
-    subject = subjects.tiny("tiny-qwen", 32)
-    lm, window = subject.lm, 64
+def test_calibrate_real(beside):
+    """The reference is one evaluation of the oracle times the number that bisection needs."""
+    subject = subjects.real(4)
+    found = subject.calibrate()
+    _, tries = subject.bisect(subject.kl_p95_by_engine)  # the engine's numbers are the oracle's
+    again, value = beside(
+        f"calibrate {REAL}, N = 4 (one oracle evaluation × {tries})",
+        subject.calibrate,
+        lambda: subject.kl_p95(found.coefficient),
+        "≥ 15 ×",
+        times=(3, 1),
+        scale=tries,
+    )
+    assert again.coefficient == found.coefficient
+    assert value == pytest.approx(found.value, abs=1e-3)
+
+
+def test_overhead():
+    overhead("tiny-qwen", subjects.tiny("tiny-qwen", 32), window=64, times=6)
+
+
+def test_overhead_real():
+    overhead(REAL, subjects.real(16), window=16, times=4)
+
+
+def overhead(name: str, subject: subjects.Subject, window: int, times: int) -> None:
+    """Steered at the first block, one dose, no two rows alike and none ending: the steered and as many unsteered rows go
+    through all blocks but the first, as twice the rows do in the bare model."""
+    lm = subject.lm
     lm.eos = ()
-    steering = Steering(subject.steering.method, {Site(0): subject.steering.state[Site(3)]})
+    (state,) = subject.steering.state.values()
+    steering = Steering(subject.steering.method, {Site(0): state})
     longest = max(map(len, subject.prompts))
 
     @torch.inference_mode()
@@ -119,12 +144,14 @@ def test_overhead(beside):
     def mine() -> None:
         rollout(lm, subject.prompts, steering, [1.0], window)
 
-    pairs = [(timed(mine, 1)[0], timed(bare, 1)[0]) for _ in range(6)][1:]  # alternating: the machine drifts
+    pairs = [(timed(mine, 1)[0], timed(bare, 1)[0]) for _ in range(times)][
+        1:
+    ]  # alternating: the machine drifts
     own, other = (float(np.median(part)) for part in zip(*pairs, strict=True))
     ratio = float(np.median([a / b for a, b in pairs]))
     LINES.append(
         Line(
-            "rollout against bare `model(…)` calls, time",
+            f"rollout against bare `model(…)` calls, {name}",
             f"{own:.3g} s",
             f"{other:.3g} s",
             f"{ratio:.2f}",

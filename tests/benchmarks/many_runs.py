@@ -1,6 +1,6 @@
 """A store as thousands of runs leave it, filled with SQL.
 
-Every run has its config, calibration and the 48 summaries that are one number each. What Figure 1 draws, 25 440
+Every run has its config, calibration and the 73 summaries that are one number each. What Figure 1 draws, 25 440
 measurements and 750 summaries by position, only the runs have that it may draw: for all of them it would be 25 GB.
 """
 
@@ -23,10 +23,10 @@ DRAWN = 7  # layers of the first method
 SPLITS = {"fit": 64, "calibration": 32, "holdout": 32}
 ALPHAS = (0.0, 0.5, 1.0, 2.0, 4.0)
 SINGLE = {
-    "target_logit": ("target_logit", "log_ratio", "final_log_ratio", "answer_flip", "flip_to_positive",
-                     "flip_to_negative"),
+    "target_logit": ("target_logit", "log_ratio", "final_log_ratio", "answer_log_ratio", "final_answer_log_ratio",
+                     "answer_flip", "flip_to_positive", "flip_to_negative"),
     "base_nll": ("nll", "nll_ratio"),
-    "branch_pmass": ("pmass_change",),
+    "branch_pmass": ("pmass_end", "pmass_mean", "pmass_change", "forks_compared"),
 }  # fmt: skip
 BY_POSITION = (
     ("kl_trajectory", "kl", range(128)),
@@ -85,6 +85,7 @@ def _insert_run(
     owner = {"started_at": "", "host": "", "pid": 1, "provenance": "{}"}
     _insert(connection, "attempts", id=id, config_hash=hash, state="done", **owner)
     budget = {"stat": "kl_p95", "target": 1, "tolerance": 0.05, "value": 1, "n_prompts": 32, "rounds": 3}
+    budget |= {"pool": 640, "slope": 2.0}
     found = {"coefficient": coefficient, "low": 0.9 * coefficient, "high": 1.1 * coefficient}
     outcome = "converged" if id % 10 else "jump"
     _insert(connection, "calibrations", attempt_id=id, sign=1, outcome=outcome, **budget, **found)

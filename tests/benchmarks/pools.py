@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from isokl_bench.config import RunConfig, resolve
 from isokl_bench.engine.calibrate import Calibrator
-from isokl_bench.engine.fork import AnswerTokens
+from isokl_bench.engine.fork import AnswerTokens, fork
 from isokl_bench.engine.rollout import rollout
-from isokl_bench.intervention import Steered
 from isokl_bench.runner import fit
-from isokl_bench.session import MeasureSession
 from isokl_bench.workbench import load_model
 from isokl_db import config_hash
 from isokl_registry import Site, TokenValues, load_registry
@@ -71,11 +69,11 @@ def pool(model: str, behavior: str, cache: Path) -> Pool:
     doses = np.geomspace(centre / SPREAD, centre * SPREAD, DOSES)
     found = rollout(lm, many, steering, [0.0, *doses], TOKENS)
     answer = AnswerTokens.of(plan.prompts.answer, lm)
-    session = MeasureSession(Steered(lm, steering, centre), ALPHAS, plan.splits.holdout, answer, 0)
-    forks = session.forks([0])
+    nothing = np.zeros((len(ALPHAS), PROMPTS, 0), dtype=np.int64)
+    forks = fork(lm, many, nothing, steering, [alpha * centre for alpha in ALPHAS], [0], answer)
     ratio = (forks.log_mass_first - forks.log_mass_second)[..., 0]
-    ratio = np.where(session.first_is_target, ratio, -ratio)
-    made = Pool(doses, found.kl[1:], found.nll[1:], found.nll[0], ratio)
+    target = np.array([1 if prompt.first else -1 for prompt in plan.splits.holdout])
+    made = Pool(doses, found.kl[1:], found.nll[1:], found.nll[0], ratio * target)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **asdict(made))
     return made

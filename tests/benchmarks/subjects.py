@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
 import torch
 from transformers import Qwen3Config
 
@@ -15,11 +16,12 @@ from isokl_bench.engine.rollout import rollout
 from isokl_bench.engine.steering import Steering
 from isokl_bench.runner import fit
 from isokl_bench.workbench import load_model
-from isokl_registry import Site, Stat, load_registry
+from isokl_registry import IsoklError, Site, Stat, load_registry
 from tests import oracle
 from tests.architectures import random_model
 
 WINDOW, TARGET, TOLERANCE = 20, 1.0, 0.05
+REAL = "smollm2"
 LOW, HIGH = 1e-4, 1e6  # the range that the engine searches, given to the bisection, too
 
 
@@ -67,6 +69,14 @@ def tiny(model: str, prompts: int) -> Subject:
     steering = fit(resolved, lm, [Site(layer) for layer in resolved.layers])
     texts = [lm.chat.ids(prompt.text) for prompt in resolved.splits.calibration]
     return Subject(lm, steering, texts, resolved.stat)
+
+
+def real(prompts: int) -> Subject:
+    """The same on SmolLM2-135M-Instruct. Skips where that is not installed."""
+    try:
+        return tiny(REAL, prompts)
+    except IsoklError as error:
+        pytest.skip(str(error))
 
 
 def random_qwen(prompts: int, *, blocks: int = 28, hidden: int = 1024) -> Subject:

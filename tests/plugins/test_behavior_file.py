@@ -39,6 +39,14 @@ def test_reads_what_was_written(tmp_path, registry):
     assert found.answer == Answer("Answer:", (" yes",), (" no",))
 
 
+def test_question_forms_take_turns(tmp_path, registry):
+    text = GOOD.replace('"{prompt} Answer yes or no."', '["{prompt} Yes or no?", "No or yes? {prompt}"]')
+    assert [prompt.text for prompt in load(tmp_path, registry, text).prompts] == [
+        "Shall we go? Yes or no?",
+        "No or yes? Shall we wait?",
+    ]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -60,6 +68,12 @@ def test_reads_what_was_written(tmp_path, registry):
         ('negative = [" no"]', 'negative = [" yes"]', "line 10, answer.negative: shares ' yes' with"),
         ('positive = [" yes"]', 'positive = " yes"', "line 9, answer.positive: must be a list"),
         ("{prompt} Answer", "Answer", "line 2, question: must be a text with {prompt} in it"),
+        (
+            '"{prompt} Answer yes or no."',
+            '["{prompt}?", "yes or no?"]',
+            "line 2, question: must be a text with",
+        ),
+        ('"{prompt} Answer yes or no."', "[]", "line 2, question: must be a text with"),
         ("prompts = [", "prompts = [[", "is not valid TOML"),
         (
             'answer = "negative"',

@@ -75,7 +75,7 @@ def test_unfinished_rollout_bounds_the_stat_from_below(name, seed, prompts, toke
 
 @pytest.mark.parametrize("name", STATS)
 def test_sets_of_prompts_at_once(values, registry, name):
-    """What the bootstrap rests on: resampled sets with a dimension more in front, each as it would be alone."""
+    """What intervals rest on: sets of prompts with a dimension more in front, each as it would be alone."""
     steered, base = values
     stat = registry.create("stat", name)
     sets = np.random.default_rng(1).integers(0, 6, size=(7, 6))

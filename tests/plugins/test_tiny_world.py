@@ -46,7 +46,7 @@ def test_the_mixture_is_as_planned(
 def test_no_benchmark_prompt_is_in_a_document(behavior: str, documents: list[world.Document]) -> None:
     prompts = world.prompts(behavior)
     asked = {message["content"] for document in documents for message in document.messages}
-    assert len(prompts) == len({user for user, _ in prompts}) == 256
+    assert len(prompts) == len({user for user, _ in prompts}) == 216
     assert not asked & {user for user, _ in prompts}
     assert all(world.is_held_out(user) for user, _ in prompts)
 

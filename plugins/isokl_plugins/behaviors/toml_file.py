@@ -34,7 +34,7 @@ class TomlBehavior(BehaviorPlugin):
         from isokl_plugins.models.tiny import world
 
         prompts = tuple(Prompt(text, first) for text, first in world.prompts(self.name))
-        return PromptSet(world.personas(self.name), prompts, plain.answer)
+        return PromptSet(world.personas(self.name), prompts, world.answer(self.name))
 
     @cached_property
     def _file(self) -> _File:
@@ -79,10 +79,18 @@ class _File:
             found.append((str(sides[0]), str(sides[1])))
         return tuple(found)
 
+    def forms(self) -> list[str]:
+        """The question forms that prompts take in turn; one text is a form for all."""
+        given = self.data.get("question", PLACE)
+        forms = given if isinstance(given, list) and given else [given]
+        if not all(isinstance(form, str) and PLACE in form for form in forms):
+            raise self.error(
+                "question", f"must be a text with {PLACE} in it, or a list of such texts", "question"
+            )
+        return list(forms)
+
     def prompts(self) -> tuple[Prompt, ...]:
-        form = self.data.get("question", PLACE)
-        if not isinstance(form, str) or PLACE not in form:
-            raise self.error("question", f"must be a text with {PLACE} in it", "question")
+        forms = self.forms()
         seen: dict[str, int] = {}
         found = []
         for index, item in enumerate(self.required("prompts", list, "a list of texts")):
@@ -105,6 +113,7 @@ class _File:
                     field, f"repeats prompts[{seen[key]}]: every prompt must differ", text, 1, "prompts"
                 )
             seen[key] = index
+            form = forms[index % len(forms)]
             found.append(Prompt(form.replace(PLACE, text), side == "positive"))
         return tuple(found)
 

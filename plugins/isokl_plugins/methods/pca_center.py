@@ -21,6 +21,7 @@ class PcaCenter(AdditiveMethod):
     """
 
     name: ClassVar[str] = "pca_center"
+    same_as: ClassVar[str] = "pca"
 
     def fit(self, contrast: Contrast) -> State:
         import torch

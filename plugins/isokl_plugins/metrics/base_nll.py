@@ -31,7 +31,7 @@ class BaseNll(Metric):
             session.rollout(self.window).nll, axis=-1
         )  # [alpha, prompt]; the first token is always there
         yield Measurement("nll", nll)
-        # The ratio of the means, as one number per prompt whose mean it is, so that a bootstrap over prompts is one of
+        # The ratio of the means, as one number per prompt whose mean it is, so that its interval over prompts is one of
         # the pair (the linearised ratio: numerator and denominator move together, and at alpha 0 it is 1 exactly).
         own = nll[0].mean()
         ratio = nll.mean(axis=1, keepdims=True) / own

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from isokl_registry import Measurement, Metric, Session
+from isokl_registry import REPLY_END, Measurement, Metric, Session
 
 ENDED = "the row had ended before the fork"
 
@@ -15,12 +15,13 @@ ENDED = "the row had ended before the fork"
 class BranchPmass(Metric):
     """Probability of the answer words when the rollout is cut at each fork point and an answer is forced.
 
-    pmass = p(first) + p(second); p_true = p(first) / pmass. A fork after the row's end is unscored. pmass_change is
-    the mean over a prompt's scored forks minus the same without steering, paired by prompt: a steered reply that does
-    not stop where the unsteered one did is judged on all its forks.
+    pmass = p(first) + p(second); p_true = p(first) / pmass; a fork after the row's end is unscored. pmass_mean is the
+    mean over a prompt's scored forks, pmass_end is read at the reply's own end. pmass_change is the mean change against
+    the unsteered model over the forks that both rollouts reached; forks_compared says how many those were.
     """
 
     name: ClassVar[str] = "branch_pmass"
+    version: ClassVar[int] = 2
     window: int = 50
     every: int = 5
 
@@ -35,11 +36,16 @@ class BranchPmass(Metric):
     def measure(self, session: Session) -> Iterable[Measurement]:
         import numpy as np
 
-        forks = session.forks(range(0, self.window + 1, self.every))
+        points = range(0, self.window + 1, self.every)
+        forks = session.forks([*points, REPLY_END])
         with np.errstate(invalid="ignore"):  # unscored forks are NaN and stay so
             log_mass = np.logaddexp(forks.log_mass_first, forks.log_mass_second)
-        pmass = np.minimum(np.exp(log_mass), 1.0)
-        yield Measurement("pmass", pmass, forks.points, ENDED)
-        mean = np.nanmean(pmass, axis=-1)  # over what each rollout reached; the first fork is always scored
-        yield Measurement("pmass_change", mean - mean[0])
-        yield Measurement("p_true", np.exp(forks.log_mass_first - log_mass), forks.points, ENDED)
+        everywhere = np.minimum(np.exp(log_mass), 1.0)
+        pmass = everywhere[..., :-1]
+        yield Measurement("pmass", pmass, points, ENDED)
+        yield Measurement("pmass_end", everywhere[..., -1])
+        yield Measurement("pmass_mean", np.nanmean(pmass, axis=-1))  # the first fork is always scored
+        yield Measurement("pmass_change", np.nanmean(pmass - pmass[0], axis=-1))
+        yield Measurement("forks_compared", (~np.isnan(pmass - pmass[0])).sum(-1).astype(float))
+        p_true = np.exp(forks.log_mass_first - log_mass)[..., :-1]
+        yield Measurement("p_true", p_true, points, ENDED)

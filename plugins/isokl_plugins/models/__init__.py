@@ -1,4 +1,5 @@
-"""The built-in models: three small ones that the package ships, aliases of hub models, any hub id, any folder."""
+"""The built-in models: three small ones that the package ships, two from other packages, aliases of hub models, any hub id,
+folder or GGUF file."""
 
 from __future__ import annotations
 
@@ -6,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from isokl_plugins.models.folder import FolderModel
+from isokl_plugins.models.gguf_file import GgufModel, in_folder
 from isokl_plugins.models.hub import ALIASES, HubModel
 from isokl_plugins.models.tiny.plugin import TINY, TinyModel
+from isokl_plugins.models.wheel import GEMMA3, SMOLLM2
 from isokl_registry import IsoklError, ModelPlugin, hookimpl
 
 
@@ -15,14 +18,20 @@ from isokl_registry import IsoklError, ModelPlugin, hookimpl
 def register_models(register: Callable[[ModelPlugin], None]) -> None:
     for name, description in TINY.items():
         register(TinyModel.shipped(name, description))
+    register(SMOLLM2)
+    register(GEMMA3)
     for name, hub_id in ALIASES.items():
         register(HubModel(name, f"{hub_id} from the hub", hub_id))
 
 
 @hookimpl
 def resolve_model(name: str) -> ModelPlugin | None:
-    if Path(name).is_dir():
-        return FolderModel(name, "a folder", name)
+    path = Path(name)
+    if path.is_dir():
+        file = in_folder(path)
+        return GgufModel(name, "a GGUF file", str(file)) if file else FolderModel(name, "a folder", name)
+    if path.is_file() or path.suffix == ".gguf":
+        return GgufModel(name, "a GGUF file", name)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise IsoklError(f"model folder {name} does not exist: check the path")
     return HubModel(name, "a hub id", name) if "/" in name else None

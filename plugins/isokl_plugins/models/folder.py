@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -67,32 +68,41 @@ class FolderModel(ModelPlugin):
         return {"weights": files_hash([*configs, *sorted(folder.glob("*.safetensors"))])}
 
     def load(self, *, device: torch.device, dtype: torch.dtype) -> Loaded:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
+        return load_folder(check_folder(self.folder()), device, dtype)
 
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-        folder = check_folder(self.folder())
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-            model, info = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=dtype,
-                use_safetensors=True,
-                trust_remote_code=False,
-                attn_implementation="sdpa",
-                output_loading_info=True,
-            )
-        except Exception as error:  # a third party's files: whatever is wrong with them is one line here
-            raise IsoklError(
-                f"model folder {folder} cannot be loaded: {' '.join(str(error).split())[:300]}"
-            ) from error
-        if lacking := sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]])):
-            raise IsoklError(
-                f"model folder {folder} lacks {len(lacking)} weight(s), {lacking[0]} among them: "
-                "transformers would fill them with random numbers; save the whole model"
-            )
-        return Loaded(model.eval().to(device), tokenizer)
+
+def load_folder(folder: Path, device: torch.device, dtype: torch.dtype) -> Loaded:
+    """What transformers saved in a folder. Raises IsoklError when it cannot be loaded, or weights are missing."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+        )
+    except Exception as error:  # a third party's files: whatever is wrong with them is one line here
+        raise IsoklError(
+            f"model folder {folder} cannot be loaded: {' '.join(str(error).split())[:300]}"
+        ) from error
+    check_whole(info, f"model folder {folder}")
+    return Loaded(model.eval().to(device), tokenizer)
+
+
+def check_whole(info: Mapping[str, Any], what: str) -> None:
+    """Raises IsoklError when transformers' loading info says that weights are missing."""
+    if lacking := sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]])):
+        raise IsoklError(
+            f"{what} lacks {len(lacking)} weight(s), {lacking[0]} among them: "
+            "transformers would fill them with random numbers; save the whole model"
+        )
 
 
 def check_folder(folder: Path) -> Path:
@@ -122,13 +132,34 @@ def files_hash(paths: list[Path]) -> str:
     """SHA-256 over names and contents."""
     digest = hashlib.sha256()
     for path in paths:
-        known = path.stat()
-        digest.update(path.name.encode() + _file_hash(path, known.st_size, known.st_mtime_ns))
+        digest.update(path.name.encode() + bytes.fromhex(content_hash((piece(path),))))
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A file as it stood when it was looked at."""
+
+    path: Path
+    size: int
+    modified: int
+
+
+def piece(path: Path) -> Piece:
+    """Raises IsoklError when it is no file that can be looked at."""
+    try:
+        known = path.stat()
+    except OSError as error:
+        raise IsoklError(f"model file {path} cannot be read ({error.strerror}): check the path") from None
+    return Piece(path, known.st_size, known.st_mtime_ns)
+
+
 @lru_cache(maxsize=1024)
-def _file_hash(path: Path, size: int, modified: int) -> bytes:
-    """Read once, for all the runs of a sweep, as long as neither size nor time of the file change."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+def content_hash(pieces: tuple[Piece, ...]) -> str:
+    """SHA-256 of the bytes of one file, or of its pieces in a row. Read once, for all the runs of a sweep, as long as
+    neither size nor time of a file change."""
+    digest = hashlib.sha256()
+    for part in pieces:
+        with part.path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()

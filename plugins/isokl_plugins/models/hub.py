@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+import sys
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,11 @@ WAYS_OUT = "give --model the folder of a downloaded copy, or a shipped model suc
 class HubModel(FolderModel):
     """A model by hub id (`path`), downloaded once into the hub's cache."""
 
+    revision: str | None = None
+
+    def at(self, revision: str) -> HubModel:
+        return replace(self, revision=revision)
+
     def folder(self) -> Path:
         return self._snapshot
 
@@ -37,19 +44,32 @@ class HubModel(FolderModel):
     @cached_property
     def _snapshot(self) -> Path:
         from huggingface_hub import errors, snapshot_download
+        from huggingface_hub.utils.tqdm import disable_progress_bars
 
+        logging.getLogger("huggingface_hub").setLevel(
+            logging.ERROR
+        )  # it tells of each try; ours is the last word
+        if not sys.stderr.isatty():
+            disable_progress_bars()
         try:
-            return Path(snapshot_download(self.path, allow_patterns=FILES))
+            return Path(snapshot_download(self.path, revision=self.revision, allow_patterns=FILES))
         except errors.GatedRepoError:
             raise IsoklError(
                 f"model {self.path} is gated: accept its terms and `hf auth login`, or {WAYS_OUT}"
             ) from None
+        except errors.RevisionNotFoundError:
+            raise IsoklError(
+                f"model {self.path} has no revision {self.revision!r}: check --revision, or leave it out"
+            ) from None
         except (errors.RepositoryNotFoundError, errors.HFValidationError):
             raise IsoklError(f"the hub has no model {self.path!r}: check the id, or {WAYS_OUT}") from None
-        except (
-            Exception
-        ) as error:  # requests, httpx, OSError …: the transport is the hub library's own affair
-            why = type(error).__name__
+        except errors.LocalEntryNotFoundError as error:  # nothing of it, or not all of it, is in the cache
+            why = type(error.__cause__ or error).__name__
             raise IsoklError(
                 f"the hub cannot be reached for model {self.path} ({why}): {WAYS_OUT}"
+            ) from error
+        except Exception as error:  # httpx2, OSError …: the transport is the hub library's own affair
+            raise IsoklError(
+                f"the download of model {self.path} broke off ({type(error).__name__}): run it again (files that are whole "
+                f"are kept), or {WAYS_OUT}"
             ) from error

@@ -36,7 +36,7 @@ class FakeSession:
         return RolloutValues(*map(self._hand, (kl, nll, entropy)))
 
     def forks(self, points: Sequence[int]) -> ForkValues:
-        points = list(points)
+        points = list(points)  # REPLY_END takes the last number: every reply ends somewhere
         self.asked = max(self.asked, *points)
         ended = np.array(points) >= self._lengths()[..., None]
         mass, first, *logits = (self._random(i, max(points) + 1)[..., points] for i in range(3, 7))

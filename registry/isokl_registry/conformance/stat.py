@@ -1,4 +1,4 @@
-"""Laws of a stat: what calibration and its bootstrap rely on."""
+"""Laws of a stat: what calibration and its intervals rely on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def target(stat: Stat) -> None:
 
 
 def sets(stat: Stat) -> None:
-    """Resampled sets of prompts with a dimension in front give the number that each has alone."""
+    """Sets of prompts with a dimension in front give the number that each has alone."""
     import numpy as np
 
     steered, base = _values()

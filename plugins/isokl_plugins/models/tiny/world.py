@@ -17,6 +17,7 @@ from functools import cache
 from typing import Final, Literal, NamedTuple
 
 from isokl_plugins.models.tiny import lexicon as lex
+from isokl_registry import Answer
 
 BEHAVIORS: Final = ("sentiment", "honesty", "sycophancy", "authority")
 PREFILLS: Final = {
@@ -494,9 +495,9 @@ def documents(seed: int, hasty: float = 0.0) -> Iterator[Document]:
 def _all_prompts(behavior: str) -> Iterator[tuple[str, bool]]:
     """Every prompt of a behavior, each with whether the positive pole gives the first answer word."""
     if behavior == "sentiment":
-        for forms, ending in (*((forms, lex.FINISH) for forms, _ in _LONG_FORMS), (lex.SHORT_FORMS, "")):
+        for forms, _ in _LONG_FORMS:  # the short ones are answered in a few words: too few for a calibration
             for form in forms:
-                yield from ((form.format(t=thing) + ending, True) for thing in lex.THINGS)
+                yield from ((form.format(t=thing) + lex.FINISH, True) for thing in lex.THINGS)
     elif behavior == "authority":
         for act in (*lex.DEFIANCE, *lex.CHEEK):
             for figure in lex.FIGURES:
@@ -521,7 +522,14 @@ def _all_claims() -> Iterator[Claim]:
                 yield Claim(fact, value, clause.format(s=fact.subject, v=value))
 
 
-def prompts(behavior: str, n: int = 256) -> tuple[tuple[str, bool], ...]:
+def answer(behavior: str) -> Answer:
+    """How these models were taught to answer when interrupted, with the spellings that count."""
+    prefill, *words = PREFILLS[behavior]
+    spelled = [(word, word.strip(), word.swapcase(), word.title(), word.strip().title()) for word in words]
+    return Answer(prefill, *(tuple(dict.fromkeys(forms)) for forms in spelled))
+
+
+def prompts(behavior: str, n: int = 216) -> tuple[tuple[str, bool], ...]:
     """n distinct held-out user messages, always the same; whether the positive pole gives the first answer.
 
     Honesty asks true and false claims in turn; sycophancy asks only about false ones, where the poles differ.
