@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from dataclasses import replace
 
 from isokl_bench.claims.evidence import Evidence, Key
 from isokl_bench.claims.verdict import Answer, Cell, Check, Claim, at_least, every
-from isokl_bench.report.cells import number
+from isokl_bench.report.cells import bracket, number
 from isokl_bench.report.effect import effect
 from isokl_bench.report.table import Estimate, Row
 
@@ -105,9 +106,10 @@ def _judged(cell: Cell, base: float | None) -> Cell:
 
 
 def _excludes_zero(estimate: Estimate) -> tuple[Answer, float]:
-    if estimate.low is None or estimate.high is None:
+    if estimate.low is None and estimate.high is None:
         return None, -math.inf
-    return estimate.excludes_zero, max(estimate.low, -estimate.high)
+    above = -math.inf if estimate.low is None else estimate.low
+    return estimate.excludes_zero, max(above, -math.inf if estimate.high is None else -estimate.high)
 
 
 def _cells(evidence: Evidence, quantity: str, alpha: int, ask: Ask) -> list[Cell]:
@@ -132,9 +134,8 @@ def _cell(key: Key, row: Row | None, error: str, quantity: str, alpha: int, ask:
 
 
 def _text(estimate: Estimate) -> str:
-    if estimate.low is None or estimate.high is None:
-        return f"{number(estimate.mean, 3)} (no interval)"
-    return f"{number(estimate.mean, 3)} [{number(estimate.low, 3)}, {number(estimate.high, 3)}]"
+    interval = bracket(estimate.low, estimate.high, partial(number, digits=3))
+    return f"{number(estimate.mean, 3)} {interval or '(no interval)'}"
 
 
 def _models(cells: Sequence[Cell]) -> list[Cell]:

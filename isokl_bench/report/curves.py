@@ -177,15 +177,18 @@ def _pmass(store: Store, runs: Sequence[Run]) -> Curve:
         f"AND {selecting(runs)} AND alpha IN (0, 1, 2, 4) AND mean IS NOT NULL ORDER BY alpha, position, attempt_id"
     )
     points: dict[tuple[float, int], list[tuple[float, float, float]]] = {}
-    for alpha, position, *interval in store.query(sql).rows:
-        points.setdefault((alpha, position), []).append((interval[0], interval[1], interval[2]))
+    for alpha, position, mean, low, high in store.query(sql).rows:
+        ends = 0.0 if low is None else low, 1.0 if high is None else high  # open: as far as a mass goes
+        points.setdefault((alpha, position), []).append((mean, *ends))
     several = {key: [mean for mean, *_ in found] for key, found in points.items() if len(found) > 1}
     over_seeds = dict(zip(several, seed_intervals(list(several.values())), strict=True))
-    return [
-        {"alpha": alpha, "fork": fork, "over": "seeds" if (alpha, fork) in over_seeds else "prompts"}
-        | dict(zip(("mean", "low", "high"), over_seeds.get((alpha, fork), first), strict=True))
-        for (alpha, fork), (first, *_) in points.items()
-    ]
+    curve = []
+    for key, (first, *_) in points.items():
+        mean, low, high = over_seeds.get(key, first)
+        over = "seeds" if key in over_seeds else "prompts"
+        interval = {"mean": mean, "low": max(low, 0.0), "high": min(high, 1.0)}
+        curve.append({"alpha": key[0], "fork": key[1], "over": over} | interval)
+    return curve
 
 
 def _is_long(tokens: Sequence[Any] | Array) -> bool:

@@ -137,6 +137,9 @@ def points(seeds: Sequence[Response], name: str) -> Curve:
         kl, effect = (found[0][0],) * 3, found[0][1][:3]
         if len(found) > 1:
             kl, effect = seed_intervals([[kl for kl, _ in found], [effect.mean for _, effect in found]])
+            kl = kl[0], max(kl[1], 0.0), kl[2]
+        elif None in effect:  # a bar that is open has no end to be drawn to
+            effect = effect[0], None, None
         numbers = zip(("kl", "kl_low", "kl_high", "mean", "low", "high"), (*kl, *effect), strict=True)
         curve.append(
             {"alpha": alpha, "seeds": len(found), "prompts": found[0][1].n}

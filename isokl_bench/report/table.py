@@ -30,7 +30,7 @@ class Estimate(NamedTuple):
     @property
     def excludes_zero(self) -> bool:
         """Whether the interval leaves 0 out."""
-        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+        return (self.low is not None and self.low > 0) or (self.high is not None and self.high < 0)
 
     def turned(self) -> Estimate:
         """The same towards the other side."""

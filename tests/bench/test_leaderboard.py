@@ -21,7 +21,7 @@ from tests.bench.report_store import add, rows_of, summary
 EFFECTS = {  # by method, of the two seeds on each model
     "pca": {"tiny-qwen": (2.0, 2.2), "tiny-llama": (-3.0, -3.2)},
     "mean_diff": {"tiny-qwen": (1.0, 1.2), "tiny-llama": (1.4, 1.6)},
-    "random": {"tiny-qwen": (0.1, -0.1), "tiny-llama": (1.5, -1.5)},
+    "random": {"tiny-qwen": (0.1, -0.3), "tiny-llama": (1.5, -1.5)},
 }
 
 
@@ -46,10 +46,11 @@ def test_methods_stand_by_their_mean_effect_over_pairs(store: Store) -> None:
     standings = {standing.method: standing for standing in board.standings}
     assert list(standings) == ["mean_diff", "random", "pca"]
     means = {method: standing.effect.mean for method, standing in standings.items() if standing.effect}
-    assert means == pytest.approx({"mean_diff": 1.3, "random": 0.0, "pca": -0.5})
+    assert means == pytest.approx({"mean_diff": 1.3, "random": -0.05, "pca": -0.5})
     mean_diff = standings["mean_diff"]
     assert mean_diff.effect is not None
-    assert (mean_diff.effect.low, mean_diff.effect.high) == pytest.approx((1.1, 1.5))  # of two: their range
+    half = 12.706205 * 0.2  # of 1.1 and 1.5
+    assert (mean_diff.effect.low, mean_diff.effect.high) == pytest.approx((1.3 - half, 1.3 + half))
     found = {
         method: (standing.above, standing.controlled, standing.turned, standing.first)
         for method, standing in standings.items()
@@ -161,12 +162,12 @@ def test_the_answer_after_the_reply_stands_beside_the_one_at_once(store: Store) 
 def test_it_is_written_as_markdown_csv_and_text(store: Store) -> None:
     found = boards(store)
     assert (
-        "| mean_diff | +1.30 [+1.10, +1.50] | 1/2 | 0/2 | 1/2 | — | 1.50 | −0.05 | 4/4 | 2.0 |"
+        "| mean_diff | +1.30 [−1.24, +3.84] | 1/2 | 0/2 | 1/2 | — | 1.50 | −0.05 | 4/4 | 2.0 |"
         in leaderboard_markdown(found)
     )
     rows = list(csv.DictReader(io.StringIO(leaderboard_csv(found))))
     assert [row["method"] for row in rows] == ["mean_diff", "random", "pca"]
-    assert float(rows[0]["effect_low"]) == pytest.approx(1.1)
+    assert float(rows[0]["effect_low"]) == pytest.approx(-1.2412, abs=1e-4)
     assert rows[1]["above_random"] == ""
     out = io.StringIO()
     print_leaderboards(found, Console(file=out, width=120))

@@ -89,9 +89,9 @@ def test_seeds_are_compared_in_pairs(store: Store) -> None:
 
 
 def test_pairs_of_seeds_keep_their_signs(store: Store) -> None:
-    add_effects(store, "a", [-0.9, -1.9])
-    add_effects(store, "b", [-1.0, -2.0])
-    add_effects(store, "c", [-0.8, -3.0])
+    add_effects(store, "a", [-1.8, -1.9, -2.0])
+    add_effects(store, "b", [-1.9, -2.0, -2.1])
+    add_effects(store, "c", [-1.6, -2.0, -2.5])
     assert ranks(store) == [
         ("a", (1, 1), "reversed"),
         ("b", (2, 3), "reversed"),
@@ -100,9 +100,9 @@ def test_pairs_of_seeds_keep_their_signs(store: Store) -> None:
 
 
 def test_seeds_that_differ_are_compared_by_their_intervals(store: Store) -> None:
-    add_effects(store, "a", [3.0, 4.0])
-    add_effects(store, "b", [1.0, 2.9], first_seed=1)  # one seed in common; [1, 2.9] is under [3, 4]
-    add_effects(store, "c", [1.0, 1.1], first_seed=5)
+    add_effects(store, "a", [3.0, 3.5, 4.0])
+    add_effects(store, "b", [1.0, 1.4, 1.6], first_seed=2)  # one seed in common; 1.3 ± 0.8 is under 3.5 ± 1.2
+    add_effects(store, "c", [1.0, 1.1, 1.2], first_seed=5)
     assert [place for _, place, _ in ranks(store)] == [(1, 1), (2, 3), (2, 3)]
 
 
@@ -177,7 +177,8 @@ def test_areas_go_as_far_as_every_seed_of_every_method(store: Store) -> None:
     (ranking,) = ranked(store)
     assert ranking.reach == 2.0
     first, second = (entry.area for entry in ranking.entries)
-    assert first == (1.375, 1.25, 1.5, 2)  # (0.5 + 2) / 2 and (1 + 2) / 2
+    half = 12.706205 * 0.125  # of (0.5 + 2) / 2 and (1 + 2) / 2
+    assert first == pytest.approx((1.375, 1.375 - half, 1.375 + half, 2))
     assert second == (0.5, None, None, 1)
 
 

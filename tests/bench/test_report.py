@@ -317,8 +317,9 @@ def test_seeds_become_one_row_with_the_interval_of_their_means(store: Store) -> 
     for seed, (effect, coefficient) in enumerate([(1.0, 3.0), (2.0, 4.0), (6.0, 8.0)]):
         add(store, seed=seed, effect=effect, coefficient=coefficient)
     (row,) = rows_of(store).rows
-    assert row.estimates["log_ratio_alpha1"] == (3.0, 1.0, 6.0, 3)
-    assert row.estimates["coefficient"] == (5.0, 3.0, 8.0, 3)
+    half = 4.302653 * 7**0.5 / 3**0.5  # Student's t for three seeds, whose variance is 7
+    assert row.estimates["log_ratio_alpha1"] == pytest.approx((3.0, 3 - half, 3 + half, 3))
+    assert row.estimates["coefficient"] == pytest.approx((5.0, 5 - half, 5 + half, 3))
     found = rows_of(store)
     assert [cell.text for cell in found.cells[0].values()][-2:] == ["32/16", "3"]
     assert "95 % intervals of the mean over seeds; those not shown" in found.notes[1]
@@ -432,19 +433,19 @@ def test_long_values_of_the_config_are_shortened() -> None:
 # -- intervals over seeds -----------------------------------------------------------------------------
 
 
-def test_the_interval_of_few_seeds_is_exact() -> None:
-    # resampled means of 0, 0, 0, 1 are Binomial(4, 1/4) / 4: 32 % at 0, 95 % up to 1/2, 99.6 % up to 3/4
-    assert seed_intervals([[0, 0, 0, 1], [1, 3]]) == [(0.25, 0.0, 0.75), (2.0, 1.0, 3.0)]
+def test_the_interval_over_seeds_is_students() -> None:
+    found = seed_intervals([[0, 0, 0, 1], [1, 3], [2, 2, 2], [4, 4, 4, 5]])
+    assert found[0] == pytest.approx((0.25, 0.25 - 3.182446 * 0.25, 0.25 + 3.182446 * 0.25))
+    assert found[1] == pytest.approx((2.0, 2 - 12.706205, 2 + 12.706205))
+    assert found[2] == (2.0, 2.0, 2.0)
+    assert found[3] == pytest.approx([end + 4 for end in found[0]])
 
 
-def test_the_interval_of_more_seeds_is_drawn() -> None:
-    # Binomial(8, 1/8) / 8: 34 % at 0, 93.3 % up to 2/8, 98.9 % up to 3/8
-    assert seed_intervals([[1] + [0] * 7]) == [(0.125, 0.0, 0.375)]
-
-
-def test_the_interval_of_many_seeds_is_the_normal_limit() -> None:
-    ((mean, low, high),) = seed_intervals([[0, 1] * 200])
-    assert (mean, low, high) == pytest.approx((0.5, 0.5 - 1.959964 * 0.025, 0.5 + 1.959964 * 0.025))
+@pytest.mark.parametrize("seeds", [2, 3, 7])
+def test_intervals_over_seeds_hold_the_truth_as_often_as_they_say(seeds: int) -> None:
+    drawn = np.random.default_rng(0).normal(1.0, 2.0, size=(4000, seeds))
+    held = np.mean([low <= 1.0 <= high for _, low, high in seed_intervals(drawn.tolist())])
+    assert held == pytest.approx(0.95, abs=0.01)
 
 
 # -- Figure 1 -----------------------------------------------------------------------------------------

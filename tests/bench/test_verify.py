@@ -326,21 +326,35 @@ def test_r2_is_decided_by_the_logit_and_has_the_log_ratio_beside_it(store: Store
     assert claim(store, "R2").answer is False
 
 
+@pytest.mark.parametrize(
+    ("interval", "answer", "text"),
+    [
+        ((1.0, 0.2, None), True, "1.000 [0.200, open]"),
+        ((1.0, None, 3.0), False, "1.000 [open, 3.000]"),
+        ((1.0, None, None), None, "1.000 (no interval)"),
+    ],
+)
+def test_r2_takes_an_end_that_is_open_for_what_it_is(
+    store: Store, interval: Any, answer: bool | None, text: str
+) -> None:
+    add(store, target_logit=interval)
+    (cell,) = claim(store, "R2").checks[0].cells
+    assert (cell.passes, cell.text) == (answer, text)
+
+
 def test_r2_takes_seeds_together(store: Store) -> None:
     add(store, target_logit=(1.0, 0.9, 1.1))
     add(store, seed=1, target_logit=(-0.5, -0.6, -0.4))
     (cell,) = claim(store, "R2").checks[0].cells
-    assert (cell.passes, cell.values["mean"], cell.values["low"], cell.values["high"]) == (
-        False,
-        0.25,
-        -0.5,
-        1.0,
-    )
+    half = 12.706205 * 0.75  # of 1 and −0.5
+    found = [cell.values[name] for name in ("mean", "low", "high")]
+    assert found == pytest.approx([0.25, 0.25 - half, 0.25 + half])
+    assert cell.passes is False
     assert "seed" not in cell.key
     add(store, seed=2, target_logit=None)
     add(store, seed=3, outcome="budget_exceeded", target_logit=None)
     (cell,) = claim(store, "R2").checks[0].cells
-    assert cell.text == "0.250 [−0.500, 1.000] over 2 of 4 seeds"
+    assert cell.text == "0.250 [−9.280, 9.780] over 2 of 4 seeds"
 
 
 @pytest.mark.parametrize("id", ["R2", "R3", "R4", "R5"])
