@@ -10,7 +10,7 @@ DTYPE := $(shell grep -qwE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null && e
 INSTALL := .venv/bin/pip install -qq --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint fmt clean
+.PHONY: help demo test bench coverage lint fmt clean
 
 help:  ## Show these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: $(READY)  ## Run the whole test suite
 
 bench: $(READY)  ## Time the engine beside the slow, obvious way, and print the table
 	@.venv/bin/pytest -q tests/benchmarks -o python_files='bench_*.py' --timeout 1800 --benchmark-disable-gc -W ignore
+
+coverage: $(READY)  ## Count how often every kind of interval holds the truth, and print the table
+	@.venv/bin/python -m tests.benchmarks.coverage
 
 lint: $(READY)  ## Check style and types
 	@.venv/bin/ruff check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,15 +71,14 @@ def crossing(doses: Sequence[float], values: ArrayLike, target: float) -> float:
 def crossing_interval(
     doses: Sequence[float], ends: Sequence[interval.Ends], target: float, root: float
 ) -> interval.Ends:
-    """The doses around `root`, one of `doses`, at which the interval of the stat holds the target: they are those that
-    the prompts do not tell from the root.
+    """The doses around `root` at which the interval of the stat holds the target: the prompts do not tell them from it.
 
-    doses: ascending, positive; ends: of the stat's interval at each. Always with the root in it. 0 or infinity where
-    it goes on beyond the doses, or where an end of the stat is open as far as they go."""
-    here = list(doses).index(root)
+    doses: ascending, positive, not all above the root; ends: of the stat's interval at each. Always with the root in it.
+    0 or infinity where it goes on beyond the doses, or where an end of the stat is open as far as they go."""
+    here = bisect_right(doses, root) - 1
     lows, highs = zip(*ends, strict=True)
     under = max((i for i in range(here + 1) if highs[i] <= target), default=None)
-    low = 0.0 if under is None else crossing(doses[under : here + 1], highs[under : here + 1], target)
+    low = 0.0 if under is None else crossing(doses[under : here + 2], highs[under : here + 2], target)
     high = crossing(doses[here:], lows[here:], target)
     return min(low, root), max(high, root)
 

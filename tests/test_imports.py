@@ -25,8 +25,11 @@ FOREIGN = {
     "isokl_db": {"sqlalchemy", "alembic", "sqlite_utils"},
     "isokl_registry": {"pluggy", "platformdirs", "filelock"},
 }
-# The laws of the contract compute, when they are run: they may use what every installation has, and pytest if it is there.
-CONFORMANCE = {"registry/isokl_registry/conformance/": {"torch", "numpy", "safetensors", "pytest"}}
+# Laws and intervals compute, when they are run: they may use what every installation has, and pytest if it is there.
+COMPUTING = {
+    "registry/isokl_registry/conformance/": {"torch", "numpy", "safetensors", "pytest"},
+    "registry/isokl_registry/interval.py:": {"numpy", "scipy"},
+}
 HEAVY = {"torch", "transformers", "tokenizers", "huggingface_hub", "numpy", "scipy", "pandas", "altair", "vl_convert", "sqlalchemy", "alembic", "gguf", "accelerate"}  # fmt: skip
 
 
@@ -96,7 +99,7 @@ def test_store_and_registry_need_little(package):
     assert [
         f"{where} imports {name}"
         for where, name in wrong
-        if not any(where.startswith(folder) and name in more for folder, more in CONFORMANCE.items())
+        if not any(where.startswith(folder) and name in more for folder, more in COMPUTING.items())
     ] == []
 
 

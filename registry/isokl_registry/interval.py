@@ -125,13 +125,12 @@ def percentile(values: Array, q: float) -> Ends:
     n = len(values)
     if n < 2:
         return OPEN
-    tokens, p = int((~np.isnan(values)).sum()), 1 - q / 100
-    error = math.sqrt(
-        p * (1 - p) * design_effect(values > np.nanpercentile(values, q), ~np.isnan(values)) / tokens
-    )
-    s = 100 * float(stdtrit(n - 1, (1 + LEVEL) / 2)) * error
-    low = float(np.nanpercentile(values, q - s)) if q - s > 0 else -math.inf
-    high = float(np.nanpercentile(values, q + s)) if q + s < 100 else math.inf
+    there = ~np.isnan(values)
+    pool, p = np.sort(values[there]), 1 - q / 100
+    deff = design_effect(values > np.percentile(pool, q), there)
+    s = 100 * float(stdtrit(n - 1, (1 + LEVEL) / 2)) * math.sqrt(p * (1 - p) * deff / len(pool))
+    low = float(np.percentile(pool, q - s)) if q - s > 0 else -math.inf
+    high = float(np.percentile(pool, q + s)) if q + s < 100 else math.inf
     return low, high
 
 

@@ -96,6 +96,17 @@ def test_metrics_mean_what_they_say(whole):
     assert (np.isnan(either).sum(0) == 1).all()  # every question could move to one side
 
 
+def test_intervals_are_wilsons_of_shares_and_open_where_nothing_varies(whole):
+    found = (
+        whole[0].summaries.query("metric == 'target_logit' and sign == 1").set_index(["quantity", "alpha"])
+    )
+    none = found.loc[("answer_flip", 0.0)]
+    assert (none["mean"], none["low"], none["high"]) == (0, 0, pytest.approx(0.107179, abs=1e-6))
+    assert found.loc[[("log_ratio", 0.0)], ["low", "high"]].isna().all(axis=None)
+    moved = found.loc[("log_ratio", 1.0)]
+    assert moved["low"] < moved["mean"] < moved["high"]
+
+
 def test_unscored_is_null_with_a_reason(whole):
     rows = whole[0].measurements
     assert (rows["value"].isna() == rows["reason"].notna()).all()
@@ -211,8 +222,9 @@ class Broken(Metric):
     def measure(self, session):
         if self.how == "raise":
             raise RuntimeError("my own\nfault")
-        values = np.full((len(session.alphas), 4), np.nan if self.how == "nan" else np.inf)
-        yield Measurement("x", values if self.how != "shape" else values[0])
+        value = {"nan": np.nan, "share": 0.5}.get(self.how, np.inf)
+        values = np.full((len(session.alphas), 4), value)
+        yield Measurement("x", values if self.how != "shape" else values[0], share=self.how == "share")
 
 
 @pytest.mark.parametrize(
@@ -222,6 +234,7 @@ class Broken(Metric):
         ("nan", "without a reason"),
         ("inf", "returns infinity"),
         ("shape", "return [alpha, prompt]"),
+        ("share", "as a share with other values than 0 and 1"),
     ],
 )
 def test_a_failing_metric_loses_nothing_else(tmp_path, small, registry, monkeypatch, how, message):

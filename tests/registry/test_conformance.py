@@ -388,6 +388,23 @@ class WritesKl(GoodStat):
 
 
 @dataclass(frozen=True)
+class Certain(GoodStat):
+    """Says of one prompt that it tells everything."""
+
+    def interval(self, steered, base):
+        found = float(self(steered, base))
+        return found, found
+
+
+@dataclass(frozen=True)
+class Elsewhere(GoodStat):
+    """Has the interval of a change."""
+
+    def interval(self, steered, base):
+        return (-0.1, 0.1) if len(steered.kl) > 1 else (-np.inf, np.inf)
+
+
+@dataclass(frozen=True)
 class GoodMetric(Metric):
     """Mean KL of ten tokens."""
 
@@ -424,6 +441,14 @@ class Infinite(GoodMetric):
     def measure(self, session):
         with np.errstate(divide="ignore"):
             yield Measurement("kl", np.log(np.nanmean(session.rollout(10).kl, axis=-1)))
+
+
+@dataclass(frozen=True)
+class NoShare(GoodMetric):
+    """Takes a number for a share."""
+
+    def measure(self, session):
+        yield Measurement("kl", np.nanmean(session.rollout(10).kl, axis=-1), share=True)
 
 
 @dataclass(frozen=True)
@@ -589,10 +614,13 @@ BROKEN = [
     ("stat", "unfinished", Counts()),
     ("stat", "no_shift", HasAFloor()),
     ("stat", "needs_base", ReadsTheBase()),
+    ("stat", "interval", Certain()),
+    ("stat", "interval", Elsewhere()),
     ("stat", "pure", WritesKl()),
     ("metric", "shapes", Flat()),
     ("metric", "unscored", NoReason()),
     ("metric", "unscored", Infinite()),
+    ("metric", "shares", NoShare()),
     ("metric", "tokens", AsksForMore()),
     ("metric", "deterministic", Noisy()),
     ("metric", "small", NeedsTwo()),

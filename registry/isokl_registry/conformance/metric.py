@@ -46,6 +46,16 @@ def unscored(metric: Metric) -> None:
         require(not np.isnan(values).any() or m.reason.strip(), f"{m.quantity} has NaN and gives no reason")
 
 
+def shares(metric: Metric) -> None:
+    """A quantity that says that it is a share has no values but 0, 1 and NaN."""
+    import numpy as np
+
+    for m in _measured(metric)[0]:
+        values = np.asarray(m.values, dtype=float)
+        other = values[~np.isnan(values) & (values != 0) & (values != 1)]
+        require(not m.share or not len(other), f"{m.quantity} is a share and has the value {other[:1]}")
+
+
 def tokens(metric: Metric) -> None:
     """It asks for no longer rollout than its `tokens` says."""
     _, session = _measured(metric)

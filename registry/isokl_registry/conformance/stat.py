@@ -121,6 +121,17 @@ def needs_base(stat: Stat) -> None:
     require(with_base == without, f"without a base rollout it is {without:.6g}, with one {with_base:.6g}")
 
 
+def interval(stat: Stat) -> None:
+    """Its interval holds it; an end that is open is infinite and no NaN, as both are of a single prompt."""
+    import numpy as np
+
+    values = _values()
+    found, (low, high) = float(stat(*values)), stat.interval(*values)
+    require(low <= found <= high, f"the interval [{low:.6g}, {high:.6g}] does not hold it, {found:.6g}")
+    ends = stat.interval(*(one.of(np.array([0])) for one in values))
+    require(ends == (-math.inf, math.inf), f"one prompt has the interval {ends}: it tells neither end")
+
+
 def pure(stat: Stat) -> None:
     """It writes into nothing that it is given: the arrays are everybody's."""
     steered, base = _values()
