@@ -116,6 +116,8 @@ def _plan(
         key: stored[key]
         for key in ("method", "stat", "target", "tolerance", "protocol", "window", "seed", "dtype")
     }
+    if position := stored.get("position"):  # runs of before it was an option have none
+        same["position"] = position
     config = RunConfig(
         model=model or stored["model"],
         behavior=behavior or stored["behavior"],

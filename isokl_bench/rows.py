@@ -54,26 +54,7 @@ def measurement_rows(
     """Rows of one quantity at the alphas in `keep`, and its mean over prompts at each alpha and position.
 
     Raises IsoklError when a metric returns another shape than it should, infinity, or a share that is none."""
-    values = np.asarray(found.values, dtype=float)
-    positions: Sequence[int | None] = [None] if found.positions is None else list(found.positions)
-    if found.positions is None:
-        values = values[..., None]
-    if values.ndim != 3 or values.shape[0] != len(alphas) or values.shape[2] != len(positions):
-        raise IsoklError(
-            f"metric {metric.label()!r} returns {found.quantity!r} of shape {values.shape} for {len(alphas)} alphas and "
-            f"{len(positions)} positions: return [alpha, prompt] or [alpha, prompt, position]"
-        )
-    if np.isinf(values).any():
-        raise IsoklError(
-            f"metric {metric.label()!r} returns infinity in {found.quantity!r}: return NaN with a reason"
-        )
-    if np.isnan(values).any() and not found.reason:
-        raise IsoklError(f"metric {metric.label()!r} returns NaN in {found.quantity!r} without a reason")
-    if found.share and not (np.isnan(values) | (values == 0) | (values == 1)).all():
-        raise IsoklError(
-            f"metric {metric.label()!r} returns {found.quantity!r} as a share with other values than 0 and 1: leave "
-            "share=True out"
-        )
+    values, positions = _checked(metric, found, alphas)
     side: stored.Sign = 1 if sign > 0 else -1
     name = metric.label()
     measurements: list[stored.Measurement] = []
@@ -111,3 +92,30 @@ def measurement_rows(
                 )
             )
     return measurements, summaries
+
+
+def _checked(
+    metric: Metric, found: Measurement, alphas: Sequence[float]
+) -> tuple[Array, Sequence[int | None]]:
+    """The values, [alpha, prompt, position], and the positions. Raises IsoklError when they are not what they should be."""
+    values = np.asarray(found.values, dtype=float)
+    positions: Sequence[int | None] = [None] if found.positions is None else list(found.positions)
+    if found.positions is None:
+        values = values[..., None]
+    if values.ndim != 3 or values.shape[0] != len(alphas) or values.shape[2] != len(positions):
+        raise IsoklError(
+            f"metric {metric.label()!r} returns {found.quantity!r} of shape {values.shape} for {len(alphas)} alphas and "
+            f"{len(positions)} positions: return [alpha, prompt] or [alpha, prompt, position]"
+        )
+    if np.isinf(values).any():
+        raise IsoklError(
+            f"metric {metric.label()!r} returns infinity in {found.quantity!r}: return NaN with a reason"
+        )
+    if np.isnan(values).any() and not found.reason:
+        raise IsoklError(f"metric {metric.label()!r} returns NaN in {found.quantity!r} without a reason")
+    if found.share and not (np.isnan(values) | (values == 0) | (values == 1)).all():
+        raise IsoklError(
+            f"metric {metric.label()!r} returns {found.quantity!r} as a share with other values than 0 and 1: leave "
+            "share=True out"
+        )
+    return values, positions

@@ -43,8 +43,14 @@ class MeasureSession:
             )
 
     def forks(self, points: Sequence[int]) -> ForkValues:
-        """Forks that another metric has asked for are not read again."""
-        until = max(points)
+        """Forks that another metric has asked for are not read again.
+
+        Raises IsoklError when no point says how far a reply is followed."""
+        until = max(points, default=REPLY_END)
+        if until < 0:
+            raise IsoklError(
+                "a metric asks for forks at the end of replies alone: give it a number of tokens, too"
+            )
         self._check(until)
         keys = [(point, until if point == REPLY_END else point) for point in points]
         if missing := [key for key in keys if key not in self._forks]:

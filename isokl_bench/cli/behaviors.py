@@ -74,7 +74,10 @@ def _checked(
         name: registry.behavior(name).load(plugin.prompt_set)
         for name in names or registry.entries["behavior"]
     }
-    lm = LanguageModel(plugin.load(device=pick_device(device), dtype=getattr(torch, dtype)), chat_template)
+    weights: torch.dtype = getattr(torch, dtype)
+    for note in plugin.notes(dtype=weights):
+        click.echo(note, err=True)
+    lm = LanguageModel(plugin.load(device=pick_device(device), dtype=weights), chat_template)
     return {
         name: check_behavior(
             lm,
@@ -112,7 +115,8 @@ def _print(found: Mapping[str, BehaviorCheck], model: str) -> None:
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
     for title in TITLES:
-        table.add_column(title, justify="left" if title == "behavior" else "right", no_wrap=True)
+        named = title == "behavior"  # perhaps by a long path, which must not push the numbers out
+        table.add_column(title, justify="left" if named else "right", no_wrap=not named, overflow="fold")
     for name, one in found.items():
         table.add_row(name, *_cells(one))
     console.print(f"{model}, unsteered, {next(iter(found.values())).n} prompts a behavior", style="bold cyan")

@@ -81,7 +81,7 @@ def effect_sentence(measured: Sequence[Mapping[str, Any]], sign: int) -> str:
 
 
 def _verdict(estimate: Estimate, sign: int) -> str:
-    if estimate.low is None or estimate.high is None:
+    if estimate.low is None and estimate.high is None:
         return "without an interval"
     if not estimate.excludes_zero:
         return "not told from 0"

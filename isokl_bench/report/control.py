@@ -58,7 +58,8 @@ def _by_seed(row: Row, control: Row) -> list[float]:
 
 
 def _beyond(found: Estimate, control: Estimate) -> bool:
-    if found.low is None or found.high is None or control.low is None or control.high is None:
+    """An end that is open may lie anywhere; of the effect only the one that is nearer to 0 counts."""
+    least = (found if found.mean > 0 else found.turned()).low
+    if least is None or control.low is None or control.high is None:
         return False
-    least = found.low if found.mean > 0 else -found.high
     return least > max(abs(control.low), abs(control.high))

@@ -129,7 +129,7 @@ def _remark(entry: Entry) -> str:
         return " / ".join(name.replace("_", " ") for name, _ in entry.row.outcomes)
     if entry.effect is None:
         return "not measured"
-    if entry.effect.low is None or entry.effect.high is None:
+    if entry.effect.low is None and entry.effect.high is None:
         return "no interval"
     if not entry.effect.excludes_zero:
         return "no effect"

@@ -10,7 +10,7 @@ from isokl_bench.report.runs import finished_runs
 from isokl_bench.report.table import table_rows
 from isokl_db import Attempt, Calibration, Measurement, Store, Summary
 
-Interval = tuple[float, float, float]
+Interval = tuple[float, float | None, float | None]
 ALPHAS = (0.0, 1.0, 2.0)
 
 

@@ -50,6 +50,21 @@ def test_over_one_seed_intervals_must_not_overlap(store: Store) -> None:
     assert weak(store) == {"probe"}
 
 
+@pytest.mark.parametrize(("ends", "told"), [((1.0, None), True), ((None, 9.0), False), ((None, None), False)])
+def test_of_an_open_interval_the_nearer_end_tells(
+    store: Store, ends: tuple[float | None, float | None], told: bool
+) -> None:
+    fill(store, {"random": [0.1]})  # ± 0.25
+    for method, side in {"pca": 1.0, "negative": -1.0}.items():
+        low, high = (None if end is None else side * end for end in (ends if side > 0 else ends[::-1]))
+        attempt = begin(store, method=method, seed=0)
+        attempt.commit_phase("calibrate", 1.0, calibrations=[calibration()])
+        effect = summary("target_logit", "log_ratio", 1.0, (side * 3.0, low, high))
+        attempt.commit_phase("metrics", 1.0, summaries=[effect])
+        attempt.done()
+    assert weak(store) == (set() if told else {"pca", "negative"})
+
+
 def test_nothing_is_marked_where_the_control_was_not_run(store: Store) -> None:
     fill(store, {"pca": [0.1], "probe": [0.2]})
     fill(store, {"random": [5.0]}, model="tiny-llama")

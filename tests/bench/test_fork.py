@@ -162,6 +162,8 @@ def test_a_session_of_some_of_the_alphas_uses_their_caches(monkeypatch):
     session = MeasureSession(intervention, [0.0, 1.0], prompts, answer, full.at([0, 2]))
     np.testing.assert_allclose(session.forks([0, 4]).log_mass_first, want[[0, 2]], atol=1e-4)
     known = dict(session._forks)
+    with pytest.raises(IsoklError, match="give it a number of tokens"):
+        session.forks([REPLY_END])
     end = session.forks([0, 4, 8, REPLY_END])  # the first two are known
     assert all(session._forks[key] is values for key, values in known.items())
     np.testing.assert_array_equal(

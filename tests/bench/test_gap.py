@@ -197,6 +197,12 @@ def test_progress_goes_up_to_one(copied):
     assert progress[-1] == pytest.approx(1.0)
 
 
+def test_a_run_that_was_fitted_at_the_end_of_the_prompt_has_a_gap_too(tmp_path):
+    db = tmp_path / "isokl.db"
+    isokl_bench.run("tiny-qwen", "pca", db=db, position="prompt", **QUICK)
+    assert isokl_bench.gap(1, db=db)["source"].tolist() == ROWS
+
+
 def test_a_model_that_has_changed_is_refused(copied, monkeypatch):
     monkeypatch.setattr(TinyModel, "weights", lambda self, folder: {"weights": "others"})
     with pytest.raises(IsoklError, match=r"the model tiny-qwen has changed since run [0-9a-f]{12}"):

@@ -107,7 +107,9 @@ def test_a_side_that_no_answer_was_on_has_no_share_of_flips() -> None:
         ((0.2, -0.1, 0.5), 1, "not told from 0"),
         ((-1.2, -1.3, -1.1), -1, "smaller than 0"),
         ((1.2, 1.1, 1.3), -1, "reversed"),
-        ((1.2, 1.1, None), 1, "without an interval"),
+        ((1.2, 1.1, None), 1, "larger than 0"),
+        ((1.2, None, 1.3), 1, "not told from 0"),
+        ((1.2, None, None), 1, "without an interval"),
     ],
 )
 def test_the_effect_is_said_in_words(
