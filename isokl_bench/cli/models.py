@@ -49,10 +49,13 @@ def models(ctx: click.Context, as_json: bool) -> None:
 
 @models.command()
 @click.argument("name", required=False)
-def clear(name: str | None) -> None:
-    """Drop what is called NAME, or everything.
+@click.option("--all", "everything", is_flag=True, help="Drop everything.")
+def clear(name: str | None, everything: bool) -> None:
+    """Drop what is called NAME, in every dtype.
 
     It is converted again when it is needed."""
+    if (name is None) != everything:
+        raise click.UsageError("give the NAME of a converted model, or --all")
     names = {kept.name for kept in cache.entries()}
     if name is not None and name not in names:
         raise IsoklError(unknown("converted model", name, names))

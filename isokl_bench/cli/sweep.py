@@ -11,7 +11,7 @@ import click
 
 from isokl_bench.cli.options import Command, db_option
 from isokl_bench.cli.run import alphas
-from isokl_bench.config import DTYPES, PROTOCOLS
+from isokl_bench.config import DTYPES, POSITIONS, PROTOCOLS
 
 AXES: dict[str, tuple[str, Any, str | None]] = {
     "model": ("Model: a name, a hub id, a folder or a GGUF file.", str, "NAME"),
@@ -40,6 +40,7 @@ def axis_options(command: Command) -> Command:
     "--preset", metavar="NAME", help="A grid that is shipped: paper, paper-published, leaderboard, tiny."
 )
 @axis_options
+@click.option("--position", type=click.Choice(POSITIONS), help="Where contrast pairs are read.")
 @click.option("--revision", metavar="REF", help="Branch, tag or commit of the models from the hub.")
 @click.option("--calibration-prompts", type=int, metavar="N", help="Overrides the protocol's number.")
 @click.option("--holdout-prompts", type=int, metavar="N", help="Overrides the protocol's number.")

@@ -9,6 +9,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import click
 import gguf
 import pytest
 import torch
@@ -248,7 +249,8 @@ def test_a_kept_model_that_is_damaged_says_how_to_make_it_again(file, registry):
     size = (kept.folder / "model.safetensors").stat().st_size
     (kept.folder / "model.safetensors").write_bytes(bytes(size))
     with pytest.raises(
-        IsoklError, match=r"cannot be loaded: .*; after `isokl models clear` it is converted again"
+        IsoklError,
+        match=r"cannot be loaded: .*; after `isokl models clear 'Tiny Llama F32'` it is converted again",
     ):
         load(registry, file)
 
@@ -286,7 +288,10 @@ def test_models_lists_and_clears_what_is_kept(file, registry):
         "dropped Tiny Llama F32 float32 (0.00 GB)",
     ]
     assert run_cli("models") == f"0.00 GB of 20.00 GB in {cache.cache_folder()}\n"
-    assert run_cli("models", "clear") == ""
+    assert run_cli("models", "clear", "--all") == ""
+    for args in ([], ["Tiny", "--all"]):
+        with pytest.raises(click.UsageError, match="give the NAME of a converted model, or --all"):
+            run_cli("models", "clear", *args)
 
 
 def run_cli(*args: str) -> str:

@@ -61,7 +61,8 @@ class GgufModel(ModelPlugin):
         try:
             return load_folder(folder, device, dtype)
         except IsoklError as error:
-            raise IsoklError(f"{error}; after `isokl models clear` it is converted again") from error
+            again = f"isokl models clear '{self.identity()['source']}'"
+            raise IsoklError(f"{error}; after `{again}` it is converted again") from error
 
     @property
     def _pieces(self) -> tuple[Piece, ...]:
