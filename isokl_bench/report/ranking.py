@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import combinations
 
 import numpy as np
 
@@ -137,15 +138,17 @@ def _remark(entry: Entry) -> str:
 
 
 def _find_ranks(found: Sequence[Ranking]) -> None:
-    """Places in order; entries that are not told apart from the one above share theirs with it."""
+    """Places from behind all that are told to be larger to before all that are told to be smaller."""
     ranked = [[entry for entry in ranking.entries if entry.effect] for ranking in found]
-    pairs = [(above.row, below.row) for entries in ranked for above, below in pairwise(entries)]
-    apart = iter(told_apart(pairs))
+    pairs = [pair for entries in ranked for pair in combinations(entries, 2)]  # the larger first
+    apart = told_apart([(above.row, below.row) for above, below in pairs])
+    above, below = Counter[int](), Counter[int]()
+    for (larger, smaller), clear in zip(pairs, apart, strict=True):
+        above[id(smaller)] += clear
+        below[id(larger)] += clear
     for entries in ranked:
-        starts = [place for place in range(len(entries)) if place == 0 or next(apart)]
-        for first, after in pairwise([*starts, len(entries)]):
-            for entry in entries[first:after]:
-                entry.ranks = first + 1, after
+        for entry in entries:
+            entry.ranks = 1 + above[id(entry)], len(entries) - below[id(entry)]
 
 
 def _find_areas(ranking: Ranking, responses: Responses) -> None:

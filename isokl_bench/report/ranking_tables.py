@@ -35,9 +35,9 @@ TEXTS = ("method", "remark")
 
 _ORDER = (
     "Ranking: by the effect, which is the change of log p(target answer) − log p(other) at alpha 1, forced at the start of "
-    "the reply, positive towards the side that was asked for. Methods that are not told apart from the one above share "
-    "their ranks: the 95 % interval of the paired difference over seeds reaches 0 or, with "
-    "fewer than two common seeds, their own intervals overlap."
+    "the reply, positive towards the side that was asked for. Ranks begin behind all methods that are told to have a larger "
+    "effect and end before all that are told to have a smaller one: the 95 % interval of the paired difference over seeds "
+    "excludes 0 or, with fewer than two common seeds, their own intervals do not overlap."
 )
 _AREA = (
     "mean effect: the effect averaged over the measured kl_p95 from 0 to the largest that all methods of the "

@@ -75,17 +75,17 @@ def test_the_largest_effect_is_first_and_a_reversed_one_last(store: Store) -> No
     ]
 
 
-def test_intervals_that_overlap_share_their_ranks(store: Store) -> None:
+def test_ranks_go_as_far_as_intervals_overlap(store: Store) -> None:
     for method, effect in (("a", 0.2), ("b", 0.1), ("c", -0.05), ("d", -0.3)):  # each ± 0.1
         add_effects(store, method, [effect])
-    assert [place for _, place, _ in ranks(store)] == [(1, 3), (1, 3), (1, 3), (4, 4)]
+    assert [place for _, place, _ in ranks(store)] == [(1, 2), (1, 3), (2, 3), (4, 4)]
 
 
 def test_seeds_are_compared_in_pairs(store: Store) -> None:
     add_effects(store, "a", [1.0, 2.0, 3.0])
     add_effects(store, "b", [0.9, 1.9, 2.9])  # always less, though the intervals overlap
-    add_effects(store, "c", [1.0, 1.8, 2.8])  # more once
-    assert [place for _, place, _ in ranks(store)] == [(1, 1), (2, 3), (2, 3)]
+    add_effects(store, "c", [1.0, 1.8, 2.8])  # as much as a once
+    assert [place for _, place, _ in ranks(store)] == [(1, 2), (2, 3), (1, 3)]
 
 
 def test_pairs_of_seeds_keep_their_signs(store: Store) -> None:
@@ -93,9 +93,9 @@ def test_pairs_of_seeds_keep_their_signs(store: Store) -> None:
     add_effects(store, "b", [-1.9, -2.0, -2.1])
     add_effects(store, "c", [-1.6, -2.0, -2.5])
     assert ranks(store) == [
-        ("a", (1, 1), "reversed"),
+        ("a", (1, 2), "reversed"),
         ("b", (2, 3), "reversed"),
-        ("c", (2, 3), "reversed"),
+        ("c", (1, 3), "reversed"),
     ]
 
 
