@@ -76,7 +76,7 @@ def _walk(
     numbers: list[Tensor] = []
     while len(tokens) < window and alive.any():
         logits = lm.forward(ids, mask, cache)[:, -1]
-        token = (logits[:n] if noise is None else logits[:n] + _gumbel(noise, logits)).argmax(-1)
+        token = (logits[:n] if noise is None else logits[:n] + _gumbel(noise, logits)).max(-1).indices
         tokens.append(torch.where(alive, token, -1))
         numbers.append(compare(logits, token, row, base))
         alive = alive & ~torch.isin(token, eos)

@@ -222,7 +222,7 @@ def teacher_forced(
         keep = logits.shape[1]
         rows = torch.arange((n + g) * keep, device=lm.device).view(n + g, keep)
         base = rows[n:][torch.cat([text, torch.arange(g, device=lm.device)])]
-        token = logits.argmax(-1).flatten()
+        token = logits.max(-1).indices.flatten()
         found = compare(logits.flatten(0, 1), token, rows.flatten(), base.flatten())
         real = mask[:, -keep:].bool()
         values = torch.where(real.repeat(len(batch) + 1, 1).flatten(), found, torch.nan)

@@ -175,7 +175,7 @@ class Walk:
     def _step(self, logits: Tensor) -> None:
         """Take the rows' next tokens from logits [m + g, v], and note the numbers without waiting for them."""
         at = self._device(self.at)
-        token = logits.argmax(-1)[at]
+        token = logits.max(-1).indices[at]  # argmax takes three times as long on a CPU
         if self.noise:
             self._draw(logits, at, token)
         numbers = compare(logits, token, at, self._device(self.m + self.text))
@@ -192,7 +192,7 @@ class Walk:
                 rows.setdefault((prompt, sampler.seed), []).append(int(i))
         for key, some in rows.items():
             noise = gumbel(torch.rand(self.lm.vocab, generator=self.noise[key])).to(self.lm.device)
-            token[some] = (logits[at[some]] + noise).argmax(-1)
+            token[some] = (logits[at[some]] + noise).max(-1).indices
 
     def _write(self, rows: Ints, token: Ints) -> None:
         """Give `rows` the token [n] that comes next; rows end at EOS and at the window."""
@@ -204,7 +204,7 @@ class Walk:
         """Take from logits [m + g, k, v] every token up to the first that its draft did not guess (that token itself is
         right), and cut the rest out of the caches."""
         k, at, base = logits.shape[1], self.at, self.m + self.text
-        token = logits.argmax(-1)[self._device(at)]
+        token = logits.max(-1).indices[self._device(at)]
         found = token.cpu().numpy()
         begin = k - 1 - np.array([len(draft) for draft in drafts])  # the column of each row's first token
         guess = np.array([[-1] * b + [*draft, -1] for b, draft in zip(begin, drafts, strict=True)])
