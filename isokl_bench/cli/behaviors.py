@@ -139,7 +139,7 @@ NOTE = (
 def _cells(one: BehaviorCheck) -> list[str]:
     import numpy as np
 
-    from isokl_bench.report.cells import bracket
+    from isokl_bench.cli.summary_table import interval
 
     personas = one.personas
     return [
@@ -148,7 +148,9 @@ def _cells(one: BehaviorCheck) -> list[str]:
         f"{one.reached[-1]}/{one.n}",
         _sides(one.first),
         _sides(one.positive),
-        f"{personas.mean:+.2f} {bracket(personas.low, personas.high, '{:+.2f}'.format)}" if personas else "—",
+        f"{personas.mean:+.2f} {interval(personas.low, personas.high, '{:+.2f}'.format)}"
+        if personas
+        else "—",
     ]
 
 

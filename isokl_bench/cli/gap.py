@@ -92,9 +92,7 @@ def _table(rows: list[dict[str, Any]], stat: str) -> Table:
 
 
 def _value(row: dict[str, Any]) -> str:
-    from isokl_bench.report.cells import bracket
+    from isokl_bench.cli.summary_table import interval
 
-    ends = (
-        bracket(row["low"], row["high"], "{:.2f}".format).replace("[", "\\[") or NO_VALUE
-    )  # not rich's markup
+    ends = interval(row["low"], row["high"], "{:.2f}".format) or NO_VALUE  # not rich's markup
     return f"{row['value']:.2f} [dim]{ends}[/]"

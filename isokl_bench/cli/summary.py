@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import click
 
-from isokl_bench.cli.summary_table import effect_sentence, summary_table
+from isokl_bench.cli.summary_table import effect_sentence, interval, summary_table
 from isokl_bench.phases import NO_DOSE
 from isokl_bench.record import Record
-from isokl_bench.report.cells import amount, bracket, significant
+from isokl_bench.report.cells import amount, significant
 
 CHECKS = ("validation", "gap")  # of the budget, not measured at every alpha
 NO_VALUE = "—"
@@ -71,7 +70,7 @@ def _calibration_lines(record: Record, found: dict[str, Any]) -> str:
     ]
     if checks:
         texts = [
-            f"{s['quantity'].replace('_', ' ')} {amount(s['mean'])} {_interval(s, amount)}".rstrip()
+            f"{s['quantity'].replace('_', ' ')} {amount(s['mean'])} {interval(s['low'], s['high'], amount)}".rstrip()
             for s in checks
         ]
         line += f"\n{found['stat']} elsewhere (n = {checks[0]['n']}): {', '.join(texts)}"
@@ -87,8 +86,8 @@ def _prompt_line(found: dict[str, Any]) -> str:
 
 def _search_line(found: dict[str, Any]) -> str:
     stat, value = found["stat"], found["value"]
-    interval = _interval(found, significant)
-    line = f"coefficient [bold]{found['coefficient']:.4g}[/] {interval}  {found['outcome'].replace('_', ' ')}"
+    ends = interval(found["low"], found["high"], significant)
+    line = f"coefficient [bold]{found['coefficient']:.4g}[/] {ends}  {found['outcome'].replace('_', ' ')}"
     line += (
         f": {stat} {NO_VALUE if value is None else f'{value:.3f}'} for a target of {found['target']:g} nat"
     )
@@ -110,7 +109,3 @@ def _pool_lines(record: Record, found: dict[str, Any]) -> str:
             "give prompts that ask for longer replies, or a shorter --window[/]"
         )
     return line
-
-
-def _interval(found: dict[str, Any], write: Callable[[float], str]) -> str:
-    return bracket(found["low"], found["high"], write).replace("[", "\\[")  # not rich's markup

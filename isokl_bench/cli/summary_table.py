@@ -74,7 +74,7 @@ def effect_sentence(measured: Sequence[Mapping[str, Any]], sign: int) -> str:
         summary = found.get(quantity)
         if summary is not None and summary["mean"] is not None:
             estimate = _estimate(summary)
-            numbers = f"{change(estimate.mean)} {_interval(estimate, change)}".rstrip()
+            numbers = f"{change(estimate.mean)} {interval(estimate.low, estimate.high, change)}".rstrip()
             parts.append(f"[bold]{_verdict(estimate, sign)}[/] {where} ({numbers}, n = {estimate.n})")
     asked = "" if sign > 0 else ", asked to fall"
     return f"effect at alpha 1 (change of the log-ratio in nats{asked}): {'; '.join(parts)}" if parts else ""
@@ -101,7 +101,7 @@ def _cell(rows: Summaries, column: Column, alpha: float, n: int | None) -> str:
     unit, other = "" if alpha else column.unit, "" if estimate.n == n else f"\nn = {estimate.n}"
     is_signed = column.write is amount and (alpha or quantity.endswith("log_ratio"))
     text = (change if is_signed else column.write)(estimate.mean)
-    return f"{text}{unit}\n[dim]{_interval(estimate, column.write)}{other}[/]"
+    return f"{text}{unit}\n[dim]{interval(estimate.low, estimate.high, column.write)}{other}[/]"
 
 
 def _flips(rows: Summaries, alpha: float) -> str:
@@ -118,8 +118,9 @@ def _estimate(summary: Mapping[str, Any]) -> Estimate:
     return Estimate(summary["mean"], summary["low"], summary["high"], summary["n"])
 
 
-def _interval(estimate: Estimate, write: Callable[[float], str]) -> str:
-    return bracket(estimate.low, estimate.high, write).replace("[", "\\[")  # not rich's markup
+def interval(low: float | None, high: float | None, write: Callable[[float], str]) -> str:
+    """An interval in brackets that rich does not take for markup."""
+    return bracket(low, high, write).replace("[", "\\[")
 
 
 def _usual_n(rows: Summaries, columns: Sequence[Column]) -> int | None:
