@@ -74,6 +74,7 @@ class Runner:
         """Do what is missing. Raises IsoklError; phases that are stored stay stored."""
         self.done = self.attempt.phases()
         self.total = self.left = weight(phase_names(self.plan, self.done))
+        self.ahead = 0.0  # the weight of what the phase at hand has done
         self.say("phase", f"loading {self.plan.identity['model']}")
         self.lm = self.workbench.model(self.plan, partial(self.say, "note"))
         self.lm.notify = partial(self.say, "note")
@@ -98,13 +99,24 @@ class Runner:
         if failed:
             raise PartlyFailed(f"{'; '.join(failed)}. Everything else is stored; run again to retry")
 
-    def say(self, kind: str, text: str, *, ahead: float = 0.0, **data: Any) -> None:
-        """ahead: the weight of what the phase at hand has done already."""
-        self.listen(Event(kind, text, 1 - (self.left - ahead) / self.total if self.total else 1.0, data))
+    def say(self, kind: str, text: str, **data: Any) -> None:
+        self.listen(Event(kind, text, 1 - (self.left - self.ahead) / self.total if self.total else 1.0, data))
+
+    def progress(self, name: str, text: str) -> Callable[[float], None]:
+        """What is to be called with the share of a phase that is done; said when a hundredth more is."""
+        whole = weight([name])
+
+        def tell(share: float) -> None:
+            if share * whole >= self.ahead + 0.01 * whole:
+                self.ahead = share * whole
+                self.say("progress", text)
+
+        return tell
 
     @contextmanager
     def phase(self, name: str, text: str) -> Iterator[Phase]:
         """A phase whose rows are stored in one transaction when its block ends well."""
+        self.ahead = 0.0
         self.say("phase", text, phase=name)
         try:
             with self.attempt.phase(name) as phase:
@@ -115,6 +127,7 @@ class Runner:
             self.say("note", "another process has stored this meanwhile")
         self.done[name] = phase.data
         self.left -= weight([name])
+        self.ahead = 0.0
 
     def _prepared(self, sign: int) -> tuple[dict[str, Any], Intervention]:
         """What is to be measured, and the data of its calibration."""
@@ -154,6 +167,7 @@ class Runner:
         if name in self.done:
             return dict(self.done[name])
         plan = self.plan
+        text = f"calibrating {'−' if sign < 0 else '+'} to {plan.stat.label()} = {plan.target:g}"
         calibrator = Calibrator(
             self.lm,
             self.steering,
@@ -163,10 +177,9 @@ class Runner:
             plan.target,
             plan.config.tolerance,
             self._report_round,
+            self.progress(name, text),
         )
-        with self.phase(
-            name, f"calibrating {'−' if sign < 0 else '+'} to {plan.stat.label()} = {plan.target:g}"
-        ) as phase:
+        with self.phase(name, text) as phase:
             found = calibrator.run(sign)
             phase.calibrations = [calibration_row(found, plan.stat.label(), len(plan.splits.calibration))]
             phase.data = _found(found)
@@ -240,15 +253,9 @@ class Runner:
         """Every rollout that is asked for, all in one. It is a phase for its time's sake: it stores nothing."""
         rows = sum(len(ask.texts) * len(ask.alphas) for ask in asked.values())
         text = f"generating up to {max(ask.window for ask in asked.values())} tokens in {rows} replies"
-        name, told = generate_phase(sign, self.done), 0.0
-
-        def tell(share: float) -> None:
-            nonlocal told
-            if share >= told + 0.01:
-                told = share
-                self.say("progress", text, ahead=share * weight([name]))
-
+        name = generate_phase(sign, self.done)
         with self.phase(name, text):
+            tell = self.progress(name, text)
             found = intervention.rollouts(list(asked.values()), keep_caches=True, tell=tell)
         return dict(zip(asked, found, strict=True))
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.rollout import Rollout, rollout, teacher_forced, unknown_values
+from isokl_bench.engine.rollout import Rollout, Tell, rollout, teacher_forced, unknown_values
 from isokl_bench.engine.steering import Steering
 from isokl_bench.statistics import crossing, crossing_interval, log_slope
 from isokl_registry import IsoklError, Stat, TokenValues
@@ -77,7 +77,8 @@ Report = Callable[[Sequence[Evaluation]], None]
 class Calibrator:
     """Drives `stat` to `target` on greedy rollouts of `prompts` [n] (token ids) over `window` tokens.
 
-    Which doses are tried depends on the numbers alone. `report` is called after every round."""
+    Which doses are tried depends on the numbers alone. `report` is called after every round, `tell` within them with the
+    share that may be done: how many rounds there will be is not known, so each is taken for half of what is left."""
 
     lm: LanguageModel
     steering: Steering
@@ -87,6 +88,7 @@ class Calibrator:
     target: float
     tolerance: float
     report: Report = lambda evaluations: None
+    tell: Tell = lambda share: None
     _tried: list[_Tried] = field(default_factory=list)
 
     def run(self, sign: int) -> Calibration:
@@ -167,6 +169,7 @@ class Calibrator:
             self.window,
             too_strong=too_strong,
             drafts=self._drafts(doses),
+            tell=lambda share: self.tell(1 - 0.5 ** (number - 1) * (1 - share / 2)),
         )
         new = []
         for i, dose in enumerate(doses):

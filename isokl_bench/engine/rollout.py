@@ -92,14 +92,16 @@ def rollout(
     too_strong: TooStrong | None = None,
     drafts: Ints | None = None,
     keep_caches: bool = False,
+    tell: Tell = lambda share: None,
 ) -> Rollout:
     """Generate `window` tokens (fewer after EOS) from every prompt at every dose.
 
     prompts: token ids. sampler: None for greedy. too_strong: asked every few tokens with a dose's index and what it
     has produced so far (0 for what is still to come); True drops the dose. drafts: [dose, prompt, token], −1 after the end: guesses of
     the greedy text. They change nothing but the time: what a guess has right is read in one forward pass.
-    keep_caches: for forks of this rollout; a quarter of the memory at most, and none when that does not suffice. Raises
-    IsoklError when the base model's logits are not finite, or memory does not suffice for one row.
+    keep_caches: for forks of this rollout; a quarter of the memory at most, and none when that does not suffice. tell:
+    called with the share of all tokens that has been generated. Raises IsoklError when the base model's logits are not
+    finite, or memory does not suffice for one row.
     """
     wanted = Wanted(prompts, doses, window, sampler)
     sheet, (rows,) = Sheet.of([wanted])
@@ -115,7 +117,13 @@ def rollout(
         guesses = np.empty_like(sheet.tokens)
         guesses[rows] = drafts
     kept = write(
-        lm, steering, sheet, rows if keep_caches else None, asked if too_strong else None, drafts=guesses
+        lm,
+        steering,
+        sheet,
+        rows if keep_caches else None,
+        asked if too_strong else None,
+        drafts=guesses,
+        tell=tell,
     )
     return replace(Rollout.of_rows(sheet, rows, window), kept=kept)
 

@@ -21,7 +21,7 @@ from isokl_registry import IsoklError
 
 BROKEN_BASE = "logits of the unsteered model are not finite: use --dtype float32 or bfloat16"
 CHECK_EVERY = 2  # tokens between two looks at which rows and doses are still needed
-MOVE = 0.75  # rows are moved together when fewer than this share of them is: moving caches costs time, too
+MOVE = 0.85  # rows are moved together when fewer than this share of them is: moving caches costs time, too
 WORTH = 512  # tokens that reading a shared beginning once must save, for that takes a pass of its own
 
 

@@ -76,6 +76,10 @@ def test_json_lines_while_it_works(tmp_path):
     assert progress == sorted(progress)
     told = [line["progress"] for line in lines if line["event"] == "progress"]
     assert len(set(told)) > 3  # the longest phase tells of itself as it goes on
+    begun = next(i for i, line in enumerate(lines) if line["event"] == "round")
+    assert "progress" in [
+        line["event"] for line in lines[:begun]
+    ]  # so does a calibration before its first round ends
     assert done.stderr == ""
 
 
