@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isokl_bench.api import run
-    from isokl_bench.config import RunConfig
-    from isokl_bench.gaps import gap
-    from isokl_bench.record import Record
+    from isokl_bench.generalization.gap import gap
+    from isokl_bench.pipeline.config import RunConfig
+    from isokl_bench.pipeline.record import Record
 
 __all__ = ["Record", "RunConfig", "gap", "run"]
 _HOMES = {"run": "api", "gap": "gaps", "RunConfig": "config", "Record": "record"}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isokl_bench.config import Resolved, RunConfig, resolve
-from isokl_bench.events import Event, Listener, one_line, silent
-from isokl_bench.record import Record
+from isokl_bench.pipeline.config import Plan, RunConfig, resolve
+from isokl_bench.pipeline.events import Event, Listener, one_line, silent
+from isokl_bench.pipeline.record import Record
 from isokl_db import INTERRUPTED, Attempt, Store, StoreError, config_hash
 from isokl_registry import IsoklError, load_registry
 
 if TYPE_CHECKING:
-    from isokl_bench.workbench import Workbench
+    from isokl_bench.pipeline.model_cache import ModelCache
 
 DEFAULT_DB = "isokl.db"
 
@@ -56,17 +56,17 @@ def run_config(
 
 
 def run_plan(
-    plan: Resolved,
+    plan: Plan,
     store: Store,
     *,
     force: bool = False,
-    alone: bool = False,
+    exclusive: bool = False,
     listen: Listener = silent,
-    workbench: Workbench | None = None,
+    model_cache: ModelCache | None = None,
 ) -> tuple[int, bool]:
     """The same for a resolved one, in an open store; returns the attempt's id, and whether it was stored already.
 
-    alone: raise TakenError where another process is running it, instead of beginning an attempt beside. workbench: what
+    exclusive: raise TakenError where another process is running it, instead of beginning an attempt beside. model_cache: what
     earlier runs of this process have loaded."""
     done = None if force else store.latest(config_hash(plan.identity))
     if done is not None and not missing_phases(plan, store.attempt(done)):
@@ -76,24 +76,24 @@ def run_plan(
             )
         )
         return done, True
-    attempt = _attempt(plan, store, done, force, alone, listen)
-    _carry_out(plan, attempt, listen, workbench, finished=attempt.id == done)
+    attempt = _attempt(plan, store, done, force, exclusive, listen)
+    _carry_out(plan, attempt, listen, model_cache, finished=attempt.id == done)
     return attempt.id, False
 
 
-def missing_phases(plan: Resolved, attempt: Attempt) -> list[str]:
+def missing_phases(plan: Plan, attempt: Attempt) -> list[str]:
     """What the plan asks for and the attempt lacks."""
-    from isokl_bench.phases import phase_names
+    from isokl_bench.pipeline.phases import phase_names
 
     return phase_names(plan, attempt.phases())
 
 
 def _attempt(
-    plan: Resolved, store: Store, done: int | None, force: bool, alone: bool, listen: Listener
+    plan: Plan, store: Store, done: int | None, force: bool, exclusive: bool, listen: Listener
 ) -> Attempt:
     """The finished attempt that lacks some metric, else the interrupted one, else a new one."""
-    from isokl_bench.device import pick_device
-    from isokl_bench.provenance import provenance
+    from isokl_bench.pipeline.device import pick_device
+    from isokl_bench.pipeline.provenance import provenance
 
     if done is not None:
         listen(Event("note", "this run is stored already; measuring what it lacks"))
@@ -104,14 +104,14 @@ def _attempt(
         finished = ", ".join(resumed.phases()) or "no phase"
         listen(Event("note", f"picking up attempt {resumed.id} after {finished}"))
         return resumed
-    begin = store.begin_alone if alone else store.begin
+    begin = store.begin_exclusive if exclusive else store.begin
     attempt = begin(plan.identity, prompts=plan.splits.texts(), provenance=origin)
     if attempt is None:
         raise TakenError(_taken(store, plan))
     return attempt
 
 
-def _taken(store: Store, plan: Resolved) -> str:
+def _taken(store: Store, plan: Plan) -> str:
     newest = (
         "SELECT id, host, pid FROM attempts WHERE config_hash = :hash AND state = 'running' ORDER BY id DESC"
     )
@@ -124,13 +124,13 @@ def _taken(store: Store, plan: Resolved) -> str:
 
 
 def _carry_out(
-    plan: Resolved, attempt: Attempt, listen: Listener, workbench: Workbench | None, *, finished: bool
+    plan: Plan, attempt: Attempt, listen: Listener, model_cache: ModelCache | None, *, finished: bool
 ) -> None:
-    from isokl_bench.runner import PartlyFailed, Runner
-    from isokl_bench.workbench import Workbench
+    from isokl_bench.pipeline.model_cache import ModelCache
+    from isokl_bench.pipeline.runner import PartlyFailed, Runner
 
     try:
-        Runner(plan, attempt, load_registry(), listen, workbench or Workbench()).run()
+        Runner(plan, attempt, load_registry(), listen, model_cache or ModelCache()).run()
     except KeyboardInterrupt:
         if not finished:
             attempt.fail(INTERRUPTED)

@@ -14,18 +14,7 @@ os.environ.setdefault("ISOKL_CACHE", str(Path(__file__).parents[1] / ".pytest_ca
 
 import pytest
 
-SMALL = {  # a whole run in about a second
-    "protocol": "published",
-    "window": 6,
-    "fit_prompts": 8,
-    "alphas": (0.0, 1.0),
-    "metrics": (
-        "target_logit[window=5]",
-        "base_nll[window=6]",
-        "branch_pmass[window=6]",
-        "kl_trajectory[window=6]",
-    ),
-}
+from tests.small import SMALL
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -10,6 +11,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+ISOKL = shutil.which("isokl", path=str(Path(sys.executable).parent)) or "isokl"
 
 
 class Scratch:

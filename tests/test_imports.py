@@ -21,6 +21,20 @@ ALLOWED = {
     "isokl_plugins": {"isokl_registry"},
     "isokl_bench": {"isokl_registry", "isokl_db"},
 }
+# The rooms of isokl_bench, each with those it may import from; a module at the top is a room of its own.
+ROOMS = {
+    "bootstrap": set(),
+    "engine": {"bootstrap"},
+    "pipeline": {"engine", "bootstrap"},
+    "api": {"pipeline"},
+    "generalization": {"api", "pipeline", "engine", "bootstrap"},
+    "sweep": {"api", "pipeline", "engine"},
+    "results": {"bootstrap"},
+    "claims": {"results"},
+    "report": {"results"},
+    "cli": {"api", "pipeline", "engine", "generalization", "sweep", "results", "claims", "report"},
+    "__init__": {"api", "generalization", "pipeline"},
+}
 FOREIGN = {
     "isokl_db": {"sqlalchemy", "alembic", "sqlite_utils"},
     "isokl_registry": {"pluggy", "platformdirs", "filelock"},
@@ -85,6 +99,60 @@ def test_who_may_import_whom(package):
         f"{where} imports {i.package}"
         for where, i in package_imports(package)
         if i.package in OURS.keys() - allowed
+    ]
+    assert wrong == []
+
+
+def modules(package: str) -> dict[str, set[str]]:
+    """What each module of a package imports from that package, also where only the type checker looks."""
+    folder = ROOT / OURS[package]
+    names = {
+        ".".join([package, *path.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__"): path
+        for path in folder.rglob("*.py")
+    }
+    found = {}
+    for name, path in names.items():
+        nodes = [node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.ImportFrom)]
+        targets = {f"{node.module}.{alias.name}" for node in nodes for alias in node.names}
+        targets |= {str(node.module) for node in nodes}
+        found[name] = {target for target in targets if target in names and target != name}
+    return found
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def test_rooms_are_entered_one_way():
+    wrong = []
+    for module, targets in modules("isokl_bench").items():
+        room = room_of(module)
+        assert room in ROOMS, f"{module} is in no room"
+        for target in targets:
+            other = room_of(target)
+            if other not in ROOMS[room] | {room, "__init__"}:
+                wrong.append(f"{module} imports {target}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("package", OURS)
+def test_no_module_imports_itself_by_a_detour(package):
+    imports_of = {name: set(targets) for name, targets in modules(package).items()}
+    # A package's face hands names on: what imports it is not what it imports.
+    for face in [name for name in imports_of if any(other.startswith(f"{name}.") for other in imports_of)]:
+        imports_of.pop(face)
+    while leaves := [name for name, targets in imports_of.items() if not targets & imports_of.keys()]:
+        for name in leaves:
+            imports_of.pop(name)
+    assert imports_of == {}
+
+
+def test_no_test_imports_another():
+    wrong = [
+        f"{path.relative_to(ROOT)}: {node.module}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.ImportFrom) and "test_" in str(node.module)
     ]
     assert wrong == []
 

@@ -103,7 +103,7 @@ class Store:
         with self._database.writing() as connection:
             return self._begin(connection, config, numbered, provenance)
 
-    def begin_alone(
+    def begin_exclusive(
         self,
         config: Mapping[str, Any],
         *,

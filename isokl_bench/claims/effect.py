@@ -9,9 +9,9 @@ from functools import partial
 
 from isokl_bench.claims.evidence import Evidence, Key
 from isokl_bench.claims.verdict import Answer, Cell, Check, Claim, at_least, every
-from isokl_bench.report.cells import bracket, number
-from isokl_bench.report.effect import effect
-from isokl_bench.report.table import Estimate, Row
+from isokl_bench.results.effect import effect
+from isokl_bench.results.table import Estimate, Row
+from isokl_bench.results.wording import bracket, number
 
 NLL_SAFE, NLL_BROKEN = 2.0, 4.0  # R3: NLL ratio, at most at alpha 1 and more than at alpha 2
 PMASS_SAFE, PMASS_BROKEN = 0.1, -0.3  # R4: pmass change, within ± at alpha 1 and less than at alpha 2

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from isokl_bench.report.cells import short
-from isokl_bench.report.control import CONTROL
-from isokl_bench.report.runs import DIMENSIONS, NAMES, NOTHING, Run, differing, finished_runs
-from isokl_bench.report.table import Row, table_rows
+from isokl_bench.results.control import CONTROL
+from isokl_bench.results.runs import DIMENSIONS, NAMES, NOTHING, Run, differing, finished_runs
+from isokl_bench.results.table import Row, table_rows
+from isokl_bench.results.wording import short
 from isokl_db import INTERRUPTED
 from isokl_registry import IsoklError, unknown
 

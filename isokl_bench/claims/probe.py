@@ -9,10 +9,10 @@ import numpy as np
 
 from isokl_bench.claims.evidence import Evidence, Subject
 from isokl_bench.claims.verdict import Answer, Cell, Check, Claim, every, two_thirds
-from isokl_bench.report.curves import quantiles
+from isokl_bench.results.curves import quantiles
 
 if TYPE_CHECKING:
-    from isokl_bench.report.runs import Run
+    from isokl_bench.results.runs import Run
     from isokl_db import Store
 
 BITE = 1.0  # R5: nats, exceeded by the 95th percentile over prompts at some token

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from isokl_bench.config import DTYPES
+from isokl_bench.pipeline.config import DTYPES
 
 if TYPE_CHECKING:
-    from isokl_bench.behavior_check import BehaviorCheck
+    from isokl_bench.pipeline.behavior_check import BehaviorCheck
 
 
 @click.group()
@@ -63,9 +63,9 @@ def _checked(
 ) -> dict[str, BehaviorCheck]:
     import torch
 
-    from isokl_bench.behavior_check import check_behavior
-    from isokl_bench.device import pick_device
     from isokl_bench.engine.lm import LanguageModel
+    from isokl_bench.pipeline.behavior_check import check_behavior
+    from isokl_bench.pipeline.device import pick_device
     from isokl_registry import load_registry
 
     registry = load_registry()

@@ -12,7 +12,7 @@ from isokl_bench.cli.options import db_option
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from isokl_bench.record import Record
+    from isokl_bench.pipeline.record import Record
 
 NO_VALUE = "—"
 
@@ -34,7 +34,7 @@ def gap(run: str, quiet: bool, as_json: bool, **options: Any) -> None:
     are answered from the store.
     """
     from isokl_bench.cli.progress import show
-    from isokl_bench.gaps import gap_record
+    from isokl_bench.generalization.gap import gap_record
 
     with show(quiet=quiet or as_json, as_json=False) as listen:
         record = gap_record(run, listen=listen, **options)
@@ -43,7 +43,7 @@ def gap(run: str, quiet: bool, as_json: bool, **options: Any) -> None:
 
 
 def _print(record: Record, as_json: bool) -> None:
-    from isokl_bench.gaps import gap_rows
+    from isokl_bench.generalization.gap import gap_rows
 
     rows, config = gap_rows(record), record.config
     signs = {

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import click
 
-from isokl_bench.events import Event, Listener, silent
+from isokl_bench.pipeline.events import Event, Listener, silent
 
 
 @contextmanager

@@ -73,18 +73,18 @@ def traces(
     RUN is an attempt id or the start of a config hash; without it, the latest finished run is shown, of those that
     the filters let through. The colour of a token is its KL.
     """
-    from isokl_bench.report.traces import read_traces
+    from isokl_bench.results.traces import read_traces
     from isokl_db import Store
 
     given = _given(ctx)
     with Store(given["db"], read_only=True) as store:
         found = read_traces(store, run, {name: given[name] for name in _FILTERS}, prompt, alpha)
     if html is None:
-        from isokl_bench.report.traces_terminal import print_traces
+        from isokl_bench.report.traces.terminal import print_traces
 
         print_traces(found, _console())
         return
-    from isokl_bench.report.traces_html import traces_page
+    from isokl_bench.report.traces.html import traces_page
     from isokl_bench.report.write import write_file
 
     click.echo(f"Wrote {write_file(html, traces_page(found))}")
@@ -111,7 +111,7 @@ def survival(ctx: click.Context, /, threshold: float, normalize: bool, **_: Any)
     are survival.md, survival.csv, and as png, svg and html the Kaplan-Meier curves (survival) and the KL trajectories
     of the living and the dead (spaghetti).
     """
-    from isokl_bench.report.survival_report import make_survival
+    from isokl_bench.report.survival.make import make_survival
     from isokl_db import Store
 
     given, console = _given(ctx), _console()

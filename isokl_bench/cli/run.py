@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from isokl_bench.cli.options import Command, db_option
-from isokl_bench.config import ALPHAS, DTYPES, METRICS, POSITIONS, PROTOCOLS, RunConfig
+from isokl_bench.pipeline.config import ALPHAS, DTYPES, METRICS, POSITIONS, PROTOCOLS, RunConfig
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(RunConfig)}
 

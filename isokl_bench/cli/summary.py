@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from isokl_bench.cli.summary_table import effect_sentence, interval, summary_table
-from isokl_bench.phases import NO_DOSE
-from isokl_bench.record import Record
-from isokl_bench.report.cells import amount, significant
+from isokl_bench.pipeline.phases import NO_DOSE
+from isokl_bench.pipeline.record import Record
+from isokl_bench.results.wording import amount, significant
 
 CHECKS = ("validation", "gap")  # of the budget, not measured at every alpha
 NO_VALUE = "—"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from isokl_bench.report.cells import amount, bracket, change, significant
-from isokl_bench.report.table import Estimate
+from isokl_bench.results.table import Estimate
+from isokl_bench.results.wording import amount, bracket, change, significant
 
 if TYPE_CHECKING:
     from rich.table import Table

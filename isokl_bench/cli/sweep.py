@@ -11,7 +11,7 @@ import click
 
 from isokl_bench.cli.options import Command, db_option
 from isokl_bench.cli.run import alphas
-from isokl_bench.config import DTYPES, POSITIONS, PROTOCOLS
+from isokl_bench.pipeline.config import DTYPES, POSITIONS, PROTOCOLS
 
 AXES: dict[str, tuple[str, Any, str | None]] = {
     "model": ("Model: a name, a hub id, a folder or a GGUF file.", str, "NAME"),
@@ -101,7 +101,7 @@ def sweep(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's way of saying Ctrl-C
     with show_sweep(planned, todo, jobs, seconds, db=db, quiet=quiet, as_json=as_json) as screen:
         for cell, outcome in run_cells(
-            todo, db, jobs=jobs, timeout=timeout_cell, beside=take_over, tell=screen.tell
+            todo, db, jobs=jobs, timeout=timeout_cell, take_over=take_over, tell=screen.tell
         ):
             screen.ended(cell, outcome)
     return screen.exit_code

@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from isokl_bench.sweep.cell import Outcome, Progress
 from isokl_bench.sweep.plan import FAILED, STORED, Cell
+from isokl_bench.sweep.worker import Outcome, Progress
 from isokl_db import StoreError
 
 SHOWN = 60  # cells that a plan lists

@@ -8,7 +8,7 @@ import sys
 import click
 
 from isokl_bench.cli.options import db_option, filter_options
-from isokl_bench.config import PROTOCOLS
+from isokl_bench.pipeline.config import PROTOCOLS
 
 
 @click.command()

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from isokl_bench.engine.batching import PIECE, in_batches
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.packing import PIECE, in_batches
 from isokl_registry import IsoklError, Site
 
 

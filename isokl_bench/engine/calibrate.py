@@ -10,11 +10,11 @@ from itertools import takewhile
 import numpy as np
 from numpy.typing import NDArray
 
+from isokl_bench.bootstrap import crossing, crossing_interval, log_slope
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import Rollout, Tell, rollout, teacher_forced, unknown_values
 from isokl_bench.engine.steering import Steering
-from isokl_bench.statistics import crossing, crossing_interval, log_slope
 from isokl_registry import IsoklError, Stat, TokenValues
 from isokl_registry.interval import Ends
 

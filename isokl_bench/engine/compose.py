@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from isokl_registry import Contrast, IsoklError, Method, Site, State
 
-if TYPE_CHECKING:
-    from isokl_bench.engine.steering import Steering
-
 COMMON = ("model", "layer_numbering")  # what all terms share, said once
+
+
+class Steering(Protocol):
+    """What is added up: a `steering.Steering`."""
+
+    @property
+    def method(self) -> Method: ...
+    @property
+    def state(self) -> Mapping[Site, Mapping[str, Tensor]]: ...
+    @property
+    def metadata(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)

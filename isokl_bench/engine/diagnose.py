@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from isokl_bench.engine.hooks import attached
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.steering import Steering, attached
+from isokl_bench.engine.steering import Steering
 
 
 @torch.inference_mode()

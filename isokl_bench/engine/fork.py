@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from isokl_bench.engine.batching import distinct_texts, in_batches
 from isokl_bench.engine.cache import positions
+from isokl_bench.engine.cache_snapshot import CacheSnapshot, Row
 from isokl_bench.engine.diagnose import explain_nonfinite
-from isokl_bench.engine.kept import Kept
+from isokl_bench.engine.hooks import Edits, attached
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.packed import pack
-from isokl_bench.engine.packing import distinct_texts, in_batches
-from isokl_bench.engine.rollout import Row
-from isokl_bench.engine.steering import Edits, Steering, attached
+from isokl_bench.engine.steering import Steering
+from isokl_bench.engine.tree_mask import pack
 from isokl_registry import REPLY_END, Answer, ForkValues, IsoklError
 
 # Tokens of a text that are read at a time, and of forks that stand in one row: what bounds the memory that masks take.
@@ -93,7 +93,7 @@ def fork(
     doses: Sequence[float],
     points: Sequence[int],
     answer: AnswerTokens,
-    kept: Sequence[Kept] = (),
+    kept: Sequence[CacheSnapshot] = (),
 ) -> ForkValues:
     """Answer probabilities at every fork point of rollouts `tokens` [dose, prompt, token] (−1 after the end).
 
@@ -172,7 +172,7 @@ def _pack(
     doses: Sequence[float],
     forks: Sequence[_Fork],
     store: Store,
-    kept: Sequence[Kept],
+    kept: Sequence[CacheSnapshot],
 ) -> None:
     """A row holds what its cache lacks of a rollout's text, and behind it all forks (or as many as may stand in a row), told
     apart by the mask. Where there is no cache, the text is read first."""
@@ -180,7 +180,7 @@ def _pack(
     for f in sorted(forks, key=lambda f: (f.prompt, f.dose)):  # rows that may share their text are neighbours
         by_row.setdefault((f.dose, f.prompt), []).append(f)
 
-    def read(chunk: Sequence[list[_Fork]], source: Kept | None) -> None:
+    def read(chunk: Sequence[list[_Fork]], source: CacheSnapshot | None) -> None:
         rows = [(some[0].dose, some[0].prompt) for some in chunk]
         reached = [max(f.point for f in some) for some in chunk]
         distinct, text = distinct_texts(
@@ -192,7 +192,7 @@ def _pack(
         strength = torch.tensor([doses[d] for d, _ in rows], dtype=torch.float32, device=lm.device)
         edits.arrange(strength, torch.tensor(text, device=lm.device))
         cache, cached = source.take(rows, first) if source else _read(lm, contexts)
-        logits = lm.forward_packed(pack(contexts, branches, cached), cache)
+        logits = lm.forward_branched(pack(contexts, branches, cached), cache)
         row, slot = zip(*((i, j) for i, some in enumerate(chunk) for j in range(len(some))), strict=True)
         store([f for some in chunk for f in some], logits[row, slot])
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from isokl_bench.engine.cache import new_cache
 from isokl_bench.engine.chat import Chat
-from isokl_bench.engine.machine import machine_memory, processors
-from isokl_bench.engine.packed import Packed
+from isokl_bench.engine.memory import machine_memory, processors
+from isokl_bench.engine.tree_mask import BranchedRows
 from isokl_registry import IsoklError, Loaded, Site
 
 BLOCK_PATHS = (
@@ -119,7 +119,7 @@ class LanguageModel:
         )
         return out.logits  # type: ignore[no-any-return]
 
-    def forward_packed(self, packed: Packed, cache: Any) -> Tensor:
+    def forward_branched(self, packed: BranchedRows, cache: Any) -> Tensor:
         """Logits [b, slots, v] after the last token of every branch, float32."""
         out = self.model(
             input_ids=packed.ids,
@@ -131,7 +131,7 @@ class LanguageModel:
         )
         return out.logits.float()  # type: ignore[no-any-return]
 
-    def _masks(self, packed: Packed) -> Any:
+    def _masks(self, packed: BranchedRows) -> Any:
         """What to add to the attention scores [b, 1, s, keys]; one for each kind of layer, if there are several."""
         masks = {}
         for kind in self._attention_kinds():

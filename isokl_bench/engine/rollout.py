@@ -9,16 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isokl_bench.engine.compare import compare
-from isokl_bench.engine.kept import SHARE, Kept
+from isokl_bench.engine.batching import in_batches, out_of_memory
+from isokl_bench.engine.cache_snapshot import SHARE, CacheSnapshot, Row
+from isokl_bench.engine.divergence import compare
+from isokl_bench.engine.hooks import attached
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.packing import in_batches, out_of_memory
+from isokl_bench.engine.lockstep import BROKEN_BASE, Lockstep
 from isokl_bench.engine.sheet import Array, Ints, Sampler, Sheet, Wanted
-from isokl_bench.engine.steering import Steering, attached
-from isokl_bench.engine.walk import BROKEN_BASE, Walk
+from isokl_bench.engine.steering import Steering
 from isokl_registry import IsoklError, TokenValues
-
-Row = tuple[int, int]  # dose, prompt
 
 
 @dataclass
@@ -37,7 +36,7 @@ class Rollout:
     entropy: Array
     complete: NDArray[np.bool_]
     finite: NDArray[np.bool_]
-    kept: list[Kept] = field(default_factory=list)
+    kept: list[CacheSnapshot] = field(default_factory=list)
 
     @classmethod
     def empty(cls, doses: int, prompts: int, window: int) -> Rollout:
@@ -155,7 +154,7 @@ def write(
     *,
     drafts: Ints | None = None,
     tell: Tell = lambda share: None,
-) -> list[Kept]:
+) -> list[CacheSnapshot]:
     """Generate all rows of a sheet. keep: rows [dose, prompt] whose caches are wanted; they are returned under those
     places, or none of them when memory does not suffice. drafts: [row, token]."""
     longest, window = max(map(len, sheet.prompts)), int(sheet.window.max())
@@ -163,7 +162,7 @@ def write(
     needed = sum(len(names) for names in labels.values()) * lm.cache_bytes(longest + window)
     if not lm.packable or drafts is not None or needed >= SHARE * lm.free_memory():
         labels = {}
-    kept: list[Kept] = []
+    kept: list[CacheSnapshot] = []
     ahead = total = int(sheet.window.sum())
 
     def count(left: int) -> None:
@@ -175,7 +174,7 @@ def write(
         ahead = int(sheet.window[batch[-1] + 1 :].sum())
         if not rows:
             return
-        walk = Walk(lm, edits, sheet, rows, too_strong, drafts, labels, count)
+        walk = Lockstep(lm, edits, sheet, rows, too_strong, drafts, labels, count)
         try:
             walk.run()
         except RuntimeError as error:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isokl_bench.engine.packing import distinct_texts
+from isokl_bench.engine.batching import distinct_texts
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -1,1 +1,1 @@
-"""Tables, figures and texts drawn from the results database alone; nothing here runs a model."""
+"""Results as tables, figures and pages; nothing here runs a model."""

@@ -8,19 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isokl_bench.report.cells import Sheet
-from isokl_bench.report.curves import Curves, read_curves
-from isokl_bench.report.leaderboard import leaderboard_csv, leaderboard_markdown, leaderboards
-from isokl_bench.report.leaderboard_terminal import print_leaderboards
-from isokl_bench.report.lines import choose_lines
-from isokl_bench.report.ranking import rankings
-from isokl_bench.report.ranking_tables import print_rankings, ranking_csv, ranking_markdown
-from isokl_bench.report.responses import DoseResponse, Responses, dose_response
-from isokl_bench.report.runs import finished_runs
-from isokl_bench.report.table import table_rows
-from isokl_bench.report.table_files import latex, markdown, plain_csv
-from isokl_bench.report.table_terminal import print_table
+from isokl_bench.report.tables.cells import Cells
+from isokl_bench.report.tables.files import latex, markdown, plain_csv
+from isokl_bench.report.tables.leaderboard import leaderboard_csv, leaderboard_markdown, print_leaderboards
+from isokl_bench.report.tables.ranking import print_rankings, ranking_csv, ranking_markdown
+from isokl_bench.report.tables.terminal import print_table
 from isokl_bench.report.write import make_folder, remove_file, write_file
+from isokl_bench.results.curves import Curves, read_curves
+from isokl_bench.results.leaderboard import leaderboards
+from isokl_bench.results.lines import choose_lines
+from isokl_bench.results.ranking import rankings
+from isokl_bench.results.responses import DoseResponse, Responses, dose_response
+from isokl_bench.results.runs import finished_runs
+from isokl_bench.results.table import table_rows
+from isokl_bench.results.table1 import Table1
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,34 +46,35 @@ def make_report(
     """Print Table 1 and the rankings, write them and the figures into the folder, and return what was written.
 
     Raises IsoklError when no finished run is selected or a file cannot be written, StoreError when the store fails."""
-    sheet = Sheet(table_rows(store, finished_runs(store, filters)))
-    print_table(sheet, console)
+    table = Table1(table_rows(store, finished_runs(store, filters)))
+    cells = Cells(table)
+    print_table(cells, console)
     console.print()
     make_folder(folder)
-    responses, lines = Responses(store), choose_lines(sheet)
+    responses, lines = Responses(store), choose_lines(table)
     return [
-        *_write_table(sheet, folder),
-        *_write_rankings(sheet, responses, folder, console),
+        *_write_table(cells, folder),
+        *_write_rankings(table, responses, folder, console),
         *_write_figures(
             read_curves(store, lines), dose_response(responses, lines), lines.left_out, folder, console
         ),
     ]
 
 
-def _write_table(sheet: Sheet, folder: Path) -> list[Path]:
-    files = {"table1.md": markdown(sheet), "table1.csv": plain_csv(sheet), "table1.tex": latex(sheet)}
+def _write_table(cells: Cells, folder: Path) -> list[Path]:
+    files = {"table1.md": markdown(cells), "table1.csv": plain_csv(cells.table), "table1.tex": latex(cells)}
     return [write_file(folder / name, content) for name, content in files.items()]
 
 
-def _write_rankings(sheet: Sheet, responses: Responses, folder: Path, console: Console) -> list[Path]:
-    found = rankings(sheet, responses)
-    boards = leaderboards(sheet, found)
+def _write_rankings(table: Table1, responses: Responses, folder: Path, console: Console) -> list[Path]:
+    found = rankings(table, responses)
+    boards = leaderboards(table, found)
     if found:
-        print_rankings(sheet, found, console)
+        print_rankings(table, found, console)
         console.print()
     print_leaderboards(boards, console)
     files = {
-        "ranking.md": ranking_markdown(sheet, found) if found else None,
+        "ranking.md": ranking_markdown(table, found) if found else None,
         "ranking.csv": ranking_csv(found) if found else None,
         "leaderboard.md": leaderboard_markdown(boards) if boards else None,
         "leaderboard.csv": leaderboard_csv(boards) if boards else None,
@@ -86,8 +88,8 @@ def _write_rankings(sheet: Sheet, responses: Responses, folder: Path, console: C
 def _write_figures(
     curves: Curves | None, response: DoseResponse | None, left_out: str, folder: Path, console: Console
 ) -> list[Path]:
-    from isokl_bench.report.figure import figure
-    from isokl_bench.report.figure_response import response_figure
+    from isokl_bench.report.figures.figure1 import figure
+    from isokl_bench.report.figures.figure2 import response_figure
 
     if curves is None:
         console.print("No Figure 1: neither kl_trajectory nor branch_pmass is stored at alpha 1, 2 or 4.")
@@ -101,8 +103,8 @@ def _write_figures(
 
 def _write_figure(folder: Path, number: int, specification: dict[str, Any] | None) -> list[Path]:
     """The figure as PNG, SVG and page; where there is none, those of an earlier report are removed."""
-    from isokl_bench.report.drawing import still
-    from isokl_bench.report.figure_files import page, png, svg
+    from isokl_bench.report.figures.drawing import still
+    from isokl_bench.report.figures.files import page, png, svg
 
     png_file, svg_file, page_file = (folder / f"figure{number}.{kind}" for kind in ("png", "svg", "html"))
     if specification is None:

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from isokl_bench.config import RunConfig
+from isokl_bench.pipeline.config import RunConfig
 from isokl_registry import IsoklError, unknown
 
 PRESETS = ("paper", "paper-published", "leaderboard", "tiny")

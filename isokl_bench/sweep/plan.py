@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from isokl_bench.api import missing_phases
-from isokl_bench.config import Resolved, RunConfig, resolve
+from isokl_bench.pipeline.config import Plan, RunConfig, resolve
 from isokl_bench.sweep.grid import AXES
 from isokl_db import INTERRUPTED, Store, config_hash
 from isokl_registry import IsoklError, PromptMethod, Registry
@@ -23,7 +23,7 @@ class Cell:
 
     index: int
     config: RunConfig
-    plan: Resolved
+    plan: Plan
     hash: str
     label: str
     state: str = MISSING
@@ -104,7 +104,7 @@ def _latest(store: Store) -> dict[str, Mapping[str, Any]]:
 
 
 def _state(
-    plan: Resolved, hash: str, store: Store | None, newest: Mapping[str, Any] | None
+    plan: Plan, hash: str, store: Store | None, newest: Mapping[str, Any] | None
 ) -> tuple[str, str | None]:
     if store is None or newest is None:
         return MISSING, None

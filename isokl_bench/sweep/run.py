@@ -7,9 +7,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from isokl_bench.sweep.cell import Outcome, Progress
-from isokl_bench.sweep.local import run_locally
 from isokl_bench.sweep.plan import Cell
+from isokl_bench.sweep.pool import run_in_pool
+from isokl_bench.sweep.worker import Outcome, Progress
 from isokl_db import INTERRUPTED, Store, StoreError
 
 Executor = Callable[[Sequence[Cell], str, Callable[[Progress], None]], Iterator[tuple[Cell, Outcome]]]
@@ -25,17 +25,17 @@ def run_cells(
     *,
     jobs: int = 1,
     timeout: float | None = None,
-    beside: bool = False,
+    take_over: bool = False,
     tell: Callable[[Progress], None] = ignore,
     executor: Executor | None = None,
 ) -> Iterator[tuple[Cell, Outcome]]:
     """Run cells, and yield each with its outcome; what is stored already is not computed again.
 
-    jobs: worker processes. timeout: seconds that one cell may take. beside: also run what another process is said to be
+    jobs: worker processes. timeout: seconds that one cell may take. take_over: also run what another process is said to be
     running. tell: called with Progress, from several threads. executor: who computes, instead of processes on this
     machine. A cell that another process is at is asked for once more at the end. Raises StoreError when the store fails;
     what is stored stays, and the next call goes on from there."""
-    executor = executor or partial(run_locally, jobs=jobs, timeout=timeout, beside=beside)
+    executor = executor or partial(run_in_pool, jobs=jobs, timeout=timeout, take_over=take_over)
     todo: Sequence[Cell] = cells
     with Store(db) as store:
         if store.path is None and store.engine.dialect.name == "sqlite":
@@ -87,7 +87,7 @@ def _close(store: Store, cell: Cell, error: str) -> None:
     attempt = store.resumable(cell.hash)
     if attempt is None and error != INTERRUPTED and not _failed(store, cell):
         plan = cell.plan
-        attempt = store.begin_alone(plan.identity, prompts=plan.splits.texts(), provenance={})
+        attempt = store.begin_exclusive(plan.identity, prompts=plan.splits.texts(), provenance={})
     if attempt is not None:
         attempt.fail(error)
 

@@ -9,12 +9,14 @@ from isokl_registry.metric import REPLY_END, ForkValues, Measurement, Metric, Ro
 from isokl_registry.model import Loaded, ModelPlugin
 from isokl_registry.prompt_method import PromptMethod
 from isokl_registry.registry import Entry, Failure, Registry, Source, load_registry
-from isokl_registry.stat import Stat, TokenValues
+from isokl_registry.stat import Stat
 from isokl_registry.suggest import unknown
+from isokl_registry.token_values import Array, TokenValues
 
 __all__ = [
     "REPLY_END",
     "Answer",
+    "Array",
     "BehaviorPlugin",
     "Component",
     "Contrast",

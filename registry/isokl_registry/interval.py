@@ -6,6 +6,7 @@ infinite: the interval is open there. How often each of them holds the truth is 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from isokl_registry.stat import Stat, TokenValues
+    from isokl_registry.token_values import TokenValues
 
 Array = NDArray[np.float64]
+StatOf = Callable[
+    ["TokenValues", "TokenValues"], Array
+]  # what a stat is called with and gives: steered, base
 Ends = tuple[float, float]
 LEVEL = 0.95
 OPEN: Ends = (-math.inf, math.inf)
@@ -79,7 +83,7 @@ def shares(hits: Array, n: int) -> tuple[Array, Array]:
     return np.maximum(middle - half, 0.0) / (n + z * z), np.minimum((middle + half) / (n + z * z), 1.0)
 
 
-def smooth(stat: Stat, steered: TokenValues, base: TokenValues) -> Ends:
+def smooth(stat: StatOf, steered: TokenValues, base: TokenValues) -> Ends:
     """Of a stat that is made of means, such as their difference or ratio: the interval of the mean of `by_prompt`."""
     if len(steered.kl) < 2:
         return OPEN
@@ -87,7 +91,7 @@ def smooth(stat: Stat, steered: TokenValues, base: TokenValues) -> Ends:
     return float(low), float(high)
 
 
-def by_prompt(stat: Stat, steered: TokenValues, base: TokenValues) -> Array:
+def by_prompt(stat: StatOf, steered: TokenValues, base: TokenValues) -> Array:
     """The jackknife's pseudo-values, [prompt]: what the stat would be if all prompts were as this one is beside the
     others. Their mean is the stat, but for a bias of the order of 1 / prompts."""
     n = len(steered.kl)
@@ -96,7 +100,7 @@ def by_prompt(stat: Stat, steered: TokenValues, base: TokenValues) -> Array:
     return values
 
 
-def resampled(stat: Stat, steered: TokenValues, base: TokenValues, seed: int = 0) -> Ends:
+def resampled(stat: StatOf, steered: TokenValues, base: TokenValues, seed: int = 0) -> Ends:
     """Of any stat: percentiles of it on resampled sets of prompts, further out than those of LEVEL by as much as so few
     prompts vary less among themselves than others do. Open where they are too far out to be told (n < 8)."""
     from scipy.special import ndtr, stdtrit

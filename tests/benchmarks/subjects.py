@@ -9,13 +9,13 @@ import pytest
 import torch
 from transformers import Qwen3Config
 
-from isokl_bench.config import Resolved, RunConfig, resolve
 from isokl_bench.engine.calibrate import Calibration, Calibrator
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import rollout
 from isokl_bench.engine.steering import Steering
-from isokl_bench.runner import fit
-from isokl_bench.workbench import load_model
+from isokl_bench.pipeline.config import Plan, RunConfig, resolve
+from isokl_bench.pipeline.model_cache import load_model
+from isokl_bench.pipeline.runner import fit
 from isokl_registry import IsoklError, Site, Stat, load_registry
 from tests import oracle
 from tests.architectures import random_model
@@ -57,7 +57,7 @@ class Subject:
         return oracle.bisect(counted, TARGET, TOLERANCE, LOW, HIGH)[0], len(tried)
 
 
-def plan(model: str, prompts: int) -> Resolved:
+def plan(model: str, prompts: int) -> Plan:
     config = RunConfig(model, "mean_diff", calibration_prompts=prompts, holdout_prompts=8)
     return resolve(config, load_registry())
 

@@ -31,7 +31,7 @@ BEGINS_ALONE = """
 from isokl_db import Store
 print("ready", flush=True); sys.stdin.readline()
 with Store(sys.argv[1]) as store:
-    attempt = store.begin_alone({"seed": 0}, prompts={"fit": ["a"]}, provenance={})
+    attempt = store.begin_exclusive({"seed": 0}, prompts={"fit": ["a"]}, provenance={})
     print("mine" if attempt else "taken", flush=True); sys.stdin.readline()
 """
 
@@ -78,13 +78,13 @@ def test_of_processes_that_want_to_be_alone_one_begins(spawn: Spawn, path: Path,
 
 def test_a_done_attempt_is_not_begun_beside_but_a_failed_one_is(store: Store) -> None:
     config: dict[str, Any] = {"seed": 0}
-    first = store.begin_alone(config, prompts={}, provenance={})
+    first = store.begin_exclusive(config, prompts={}, provenance={})
     assert first is not None
     first.fail("it broke")
-    second = store.begin_alone(config, prompts={}, provenance={})
+    second = store.begin_exclusive(config, prompts={}, provenance={})
     assert second is not None
     second.done()
-    assert store.begin_alone(config, prompts={}, provenance={}) is None
+    assert store.begin_exclusive(config, prompts={}, provenance={}) is None
     assert store.latest(config_hash(config)) == second.id
 
 
@@ -94,7 +94,7 @@ def test_a_dead_attempt_under_a_failed_one_is_not_in_the_way(store: Store, spawn
     )
     assert dead.communicate(timeout=60)[1] == ""
     store.begin({"seed": 0}, prompts={}, provenance={}).fail("it broke")
-    assert store.begin_alone({"seed": 0}, prompts={}, provenance={}) is not None
+    assert store.begin_exclusive({"seed": 0}, prompts={}, provenance={}) is not None
 
 
 def test_a_process_that_has_the_number_of_a_dead_one_is_told_from_it(

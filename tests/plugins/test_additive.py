@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
 from isokl_bench.engine.activations import record
-from isokl_bench.engine.steering import Steering, attached
+from isokl_bench.engine.hooks import attached
+from isokl_bench.engine.steering import Steering
 from isokl_registry import Contrast, IsoklError, Site, load_registry
 from tests.architectures import CONFIGS, build
 

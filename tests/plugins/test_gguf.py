@@ -17,8 +17,8 @@ import transformers
 from click.testing import CliRunner
 
 from isokl_bench.cli import cli
-from isokl_bench.config import RunConfig, resolve
 from isokl_bench.engine.lm import LanguageModel
+from isokl_bench.pipeline.config import RunConfig, resolve
 from isokl_plugins.models import gguf_convert
 from isokl_plugins.models.gguf_file import CONVERTER
 from isokl_registry import IsoklError, cache

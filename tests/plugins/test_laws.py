@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from isokl_bench.engine.steering import Steering, attached
+from isokl_bench.engine.hooks import attached
+from isokl_bench.engine.steering import Steering
 from isokl_registry import Method, PromptMethod, Site, load_registry
 from isokl_registry.conformance import LAWS, Broken, Skipped, find
 from isokl_registry.conformance.case import cases

@@ -211,7 +211,7 @@ def test_conv1d_is_the_linear_transposed(registry, spec):
     assert all(torch.equal(of_linear[key], of_conv[key]) for key in of_linear)
 
 
-class Packed(nn.Module):
+class BranchedRows(nn.Module):
     """As quantised Linears are kept: bytes instead of a matrix."""
 
     def __init__(self) -> None:
@@ -221,7 +221,7 @@ class Packed(nn.Module):
 
 
 @pytest.mark.parametrize("spec", ["sspace", "sspace_ablate"])
-@pytest.mark.parametrize("module", [nn.Identity(), nn.LayerNorm(D), Packed(), nn.Embedding(WIDE, D)])
+@pytest.mark.parametrize("module", [nn.Identity(), nn.LayerNorm(D), BranchedRows(), nn.Embedding(WIDE, D)])
 def test_a_module_without_a_matrix_is_refused(registry, spec, module):
     name = type(module).__name__
     with pytest.raises(ValueError, match=f"^{name} has no 2-D weight of floats: .* mean_diff, or a model"):
@@ -232,8 +232,8 @@ def test_a_block_whose_weights_cannot_be_read_is_refused(registry):
     method, module = registry.create("method", "super_sspace"), block()
     with pytest.raises(ValueError, match="Identity has no Linear that reads or writes a stream of width 12"):
         method.fit(contrast(nn.Identity()))
-    module.up_proj = Packed()
-    with pytest.raises(ValueError, match="Packed has no 2-D weight of floats"):
+    module.up_proj = BranchedRows()
+    with pytest.raises(ValueError, match="BranchedRows has no 2-D weight of floats"):
         method.fit(contrast(module))
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from isokl_registry import Stat, TokenValues
-
-if TYPE_CHECKING:
-    from isokl_registry.stat import Array
+from isokl_registry import Array, Stat, TokenValues
 
 
 @dataclass(frozen=True)

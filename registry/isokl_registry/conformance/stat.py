@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from isokl_registry.conformance.law import require, skip
-from isokl_registry.stat import Stat, TokenValues
+from isokl_registry.stat import Stat
+from isokl_registry.token_values import TokenValues
 
 if TYPE_CHECKING:
     from numpy import float64

@@ -1,0 +1,1 @@
+"""The distance between calibration and evaluation, one source at a time."""

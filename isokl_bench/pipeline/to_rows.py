@@ -1,0 +1,121 @@
+"""From the engine's arrays to the store's rows: NaN becomes NULL with its reason, means get their intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isokl_bench.bootstrap import mean_intervals
+from isokl_bench.engine.calibrate import Calibration
+from isokl_db import rows as stored
+from isokl_registry import IsoklError, Measurement, Metric
+
+Array = NDArray[np.float64]
+
+
+def calibration_row(found: Calibration, stat: str, prompts: int) -> stored.Calibration:
+    """The store's row of a calibration, with all its evaluations; a dose whose logits were not finite has no pool."""
+    evaluations = [
+        stored.Evaluation(
+            round=e.round,
+            dose=e.dose,
+            value=e.value if math.isfinite(e.value) else None,
+            tokens=e.tokens,
+            complete=e.complete,
+        )
+        for e in found.evaluations
+    ]
+    return stored.Calibration(
+        sign=1 if found.sign > 0 else -1,
+        stat=stat,
+        target=found.target,
+        tolerance=found.tolerance,
+        outcome=found.outcome,  # type: ignore[arg-type]
+        coefficient=found.coefficient,
+        value=found.value if math.isfinite(found.value) else None,
+        n_prompts=prompts,
+        rounds=found.rounds,
+        low=found.low,
+        high=found.high,
+        dose_above=found.dose_above,
+        value_above=found.value_above if found.value_above and math.isfinite(found.value_above) else None,
+        pool=found.pool or None,
+        slope=found.slope,
+        evaluations=evaluations,
+    )
+
+
+def measurement_rows(
+    metric: Metric, found: Measurement, alphas: Sequence[float], keep: Sequence[float], sign: int, seed: int
+) -> tuple[list[stored.Measurement], list[stored.Summary]]:
+    """Rows of one quantity at the alphas in `keep`, and its mean over prompts at each alpha and position.
+
+    Raises IsoklError when a metric returns another shape than it should, infinity, or a share that is none."""
+    values, positions = _checked(metric, found, alphas)
+    side: stored.Sign = 1 if sign > 0 else -1
+    name = metric.label()
+    measurements: list[stored.Measurement] = []
+    summaries: list[stored.Summary] = []
+    for a in (i for i, alpha in enumerate(alphas) if alpha in keep):
+        for p, position in np.ndindex(values.shape[1:]):
+            value = float(values[a, p, position])
+            missing = math.isnan(value)
+            measurements.append(
+                stored.Measurement(
+                    sign=side,
+                    metric=name,
+                    quantity=found.quantity,
+                    alpha=alphas[a],
+                    prompt=p,
+                    position=positions[position],
+                    value=None if missing else value,
+                    reason=found.reason if missing else None,
+                )
+            )
+        intervals = mean_intervals(values[a].T, seed, share=found.share)
+        for interval, position_index in zip(intervals, positions, strict=True):
+            summaries.append(
+                stored.Summary(
+                    sign=side,
+                    metric=name,
+                    quantity=found.quantity,
+                    alpha=alphas[a],
+                    position=position_index,
+                    n=interval.n if interval else 0,
+                    mean=interval.mean if interval else None,
+                    low=interval.low if interval else None,
+                    high=interval.high if interval else None,
+                    reason=None if interval else found.reason,
+                )
+            )
+    return measurements, summaries
+
+
+def _checked(
+    metric: Metric, found: Measurement, alphas: Sequence[float]
+) -> tuple[Array, Sequence[int | None]]:
+    """The values, [alpha, prompt, position], and the positions. Raises IsoklError when they are not what they should be."""
+    values = np.asarray(found.values, dtype=float)
+    positions: Sequence[int | None] = [None] if found.positions is None else list(found.positions)
+    if found.positions is None:
+        values = values[..., None]
+    if values.ndim != 3 or values.shape[0] != len(alphas) or values.shape[2] != len(positions):
+        raise IsoklError(
+            f"metric {metric.label()!r} returns {found.quantity!r} of shape {values.shape} for {len(alphas)} alphas and "
+            f"{len(positions)} positions: return [alpha, prompt] or [alpha, prompt, position]"
+        )
+    if np.isinf(values).any():
+        raise IsoklError(
+            f"metric {metric.label()!r} returns infinity in {found.quantity!r}: return NaN with a reason"
+        )
+    if np.isnan(values).any() and not found.reason:
+        raise IsoklError(f"metric {metric.label()!r} returns NaN in {found.quantity!r} without a reason")
+    if found.share and not (np.isnan(values) | (values == 0) | (values == 1)).all():
+        raise IsoklError(
+            f"metric {metric.label()!r} returns {found.quantity!r} as a share with other values than 0 and 1: leave "
+            "share=True out"
+        )
+    return values, positions

@@ -1,0 +1,1 @@
+"""How long steered rollouts stay able to answer: tables and figures."""

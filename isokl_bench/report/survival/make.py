@@ -1,0 +1,94 @@
+"""The whole survival report: its table and both figures, read from the store, printed and written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from isokl_bench.report.survival.table import SurvivalTable, markdown, plain_csv, print_survival
+from isokl_bench.report.write import make_folder, remove_file, write_file
+from isokl_bench.results.runs import finished_runs
+from isokl_bench.results.survival_rollouts import read_series
+from isokl_registry import IsoklError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from isokl_db import Store
+
+
+def make_survival(
+    store: Store,
+    folder: Path,
+    filters: Mapping[str, Sequence[str]],
+    console: Console,
+    *,
+    threshold: float,
+    normalize: bool,
+) -> list[Path]:
+    """Print the table, write it and the figures into the folder, and return what was written.
+
+    threshold: the answer mass under which a rollout is dead. normalize: divide each KL trajectory by its early p95.
+    Raises IsoklError when no finished run is selected or none has branch_pmass, for a threshold outside (0, 1), and when
+    a file cannot be written; StoreError when the store fails."""
+    if not 0 < threshold < 1:
+        raise IsoklError(
+            f"threshold {threshold:g} is no answer mass that can be crossed: give one between 0 and 1"
+        )
+    sheet = SurvivalTable(read_series(store, finished_runs(store, filters), threshold), threshold)
+    print_survival(sheet, console)
+    console.print()
+    make_folder(folder)
+    tables = {"survival.md": markdown(sheet), "survival.csv": plain_csv(sheet)}
+    written = [write_file(folder / name, content) for name, content in tables.items()]
+    return (
+        written
+        + _write_curves(sheet, folder, console)
+        + _write_spaghetti(store, sheet, folder, console, normalize)
+    )
+
+
+def _write_curves(sheet: SurvivalTable, folder: Path, console: Console) -> list[Path]:
+    from isokl_bench.report.survival.figure import PANELS, survival_figure
+
+    if len(sheet.series) > PANELS:
+        console.print(
+            f"The survival figure draws the first {PANELS} of {len(sheet.series)} rows; choose others with --model, "
+            "--behavior, --method …"
+        )
+    return _write(folder, "survival", survival_figure(sheet), "Survival")
+
+
+def _write_spaghetti(
+    store: Store, sheet: SurvivalTable, folder: Path, console: Console, normalize: bool
+) -> list[Path]:
+    from isokl_bench.report.survival.spaghetti import spaghetti_figure
+    from isokl_bench.results.trajectories import read_spaghetti
+
+    spaghetti = read_spaghetti(store, sheet.series, normalize)
+    if spaghetti is None:
+        for ending in ("png", "svg", "html"):
+            remove_file(folder / f"spaghetti.{ending}")
+        nothing = " above 0" if normalize else ""
+        console.print(
+            f"No spaghetti figure: no kl_trajectory{nothing} of these rollouts is stored at alpha 1 or more; "
+            "add --metric 'kl_trajectory[window=1024]' to the run."
+        )
+        return []
+    if spaghetti.left_out:
+        console.print(spaghetti.left_out)
+    return _write(folder, "spaghetti", spaghetti_figure(sheet, spaghetti), "KL trajectories")
+
+
+def _write(folder: Path, name: str, specification: dict[str, Any], title: str) -> list[Path]:
+    from isokl_bench.report.figures.drawing import still
+    from isokl_bench.report.figures.files import page, png, svg
+
+    drawing = svg(still(specification))
+    contents: dict[str, str | bytes] = {
+        "png": png(drawing),
+        "svg": drawing,
+        "html": page(specification, title),
+    }
+    return [write_file(folder / f"{name}.{ending}", content) for ending, content in contents.items()]

@@ -1,0 +1,1 @@
+"""Tables: in the terminal, as Markdown, LaTeX and CSV."""

@@ -1,0 +1,1 @@
+"""Texts side by side."""

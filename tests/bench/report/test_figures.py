@@ -1,0 +1,310 @@
+"""What the figures of `isokl report` draw: lines of several seeds and windows, and effects against KL."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isokl_bench.report.figures.drawing import still
+from isokl_bench.report.figures.figure1 import figure
+from isokl_bench.report.figures.figure2 import response_figure
+from isokl_bench.report.figures.files import svg
+from isokl_bench.results import lines as limits
+from isokl_bench.results.curves import Curve, Curves, read_curves
+from isokl_bench.results.lines import choose_lines
+from isokl_bench.results.responses import DoseResponse, Responses, dose_response
+from isokl_db import Measurement, Store
+from tests.report_store import add, add_curves, begin, calibration, rows_of, summary
+
+KL = Sequence[Sequence[float | None]]  # of each prompt at each token
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "own.db") as opened:
+        yield opened
+
+
+def add_kl(
+    store: Store, kl: dict[float, KL], effects: dict[float, tuple[float, float, float]], **changes: Any
+) -> None:
+    """A run with the KL and the log_ratio of each alpha; final_log_ratio is ten times as much."""
+    attempt = begin(store, **changes)
+    attempt.commit_phase("calibrate", 1.0, calibrations=[calibration(stat=changes.get("stat", "kl_p95"))])
+    measurements = [
+        Measurement(
+            sign=1,
+            metric="kl_trajectory",
+            quantity="kl",
+            alpha=alpha,
+            prompt=i,
+            position=token,
+            value=value,
+            reason="the row has ended" if value is None else None,
+        )
+        for alpha, prompts in kl.items()
+        for i, prompt in enumerate(prompts)
+        for token, value in enumerate(prompt)
+    ]
+    summaries = [
+        summary("target_logit", quantity, alpha, (scale * mean, scale * low, scale * high))
+        for alpha, (mean, low, high) in effects.items()
+        for quantity, scale in (("log_ratio", 1), ("final_log_ratio", 10))
+    ]
+    attempt.commit_phase("metrics", 1.0, measurements=measurements, summaries=summaries)
+    attempt.done()
+
+
+def curves_of(store: Store) -> Curves:
+    found = read_curves(store, choose_lines(rows_of(store)))
+    assert found is not None
+    return found
+
+
+def responses_of(store: Store) -> DoseResponse:
+    found = dose_response(Responses(store), choose_lines(rows_of(store)))
+    assert found is not None
+    return found
+
+
+def texts(specification: dict[str, Any]) -> set[str]:
+    return set(ET.fromstring(svg(still(specification))).itertext())
+
+
+def tooltips(panels: Any) -> set[str]:
+    """Fields that show under the pointer, of all layers."""
+    if isinstance(panels, list):
+        return set().union(*map(tooltips, panels))
+    inside = [tooltips(panels[key]) for key in ("vconcat", "hconcat", "layer") if key in panels]
+    return {tip["field"] for tip in panels.get("encoding", {}).get("tooltip", [])}.union(*inside)
+
+
+def without(curve: Curve, *names: str) -> Curve:
+    return [{key: value for key, value in point.items() if key not in names} for point in curve]
+
+
+# -- Figure 1: seeds and windows ----------------------------------------------------------------------
+
+
+def test_the_band_of_several_seeds_is_the_range_of_their_medians(store: Store) -> None:
+    add_kl(store, {1.0: [[1.0, 5.0], [2.0, None], [9.0, None]]}, {}, seed=0)  # medians 2 and 5
+    add_kl(store, {1.0: [[3.0], [3.0], [8.0]]}, {}, seed=1)  # 3, and none running
+    add_kl(store, {1.0: [[7.0, 1.0], [7.0, 3.0]]}, {}, seed=2)  # 7 and 2
+    curves = curves_of(store)
+    assert without(curves.blocks[0].kl, "series", "alpha") == [
+        {"token": 0, "median": 3.0, "low": 2.0, "high": 7.0, "n": 3, "over": "seeds"},
+        {"token": 1, "median": 3.5, "low": 2.0, "high": 5.0, "n": 2, "over": "seeds"},
+    ]
+    shown = texts(figure(curves))
+    assert "Above: median over seeds of the median holdout prompt of each; band: range over seeds." in shown
+    assert not any("10–90 %" in text for text in shown)
+
+
+def test_one_seed_among_series_of_several_keeps_its_band_over_prompts(store: Store) -> None:
+    add_kl(store, {1.0: [[1.0], [2.0]]}, {}, seed=0)
+    add_kl(store, {1.0: [[3.0], [4.0]]}, {}, seed=1)
+    add_kl(store, {1.0: [[0.0], [1.0], [2.0]]}, {}, method="mean_diff")
+    curves = curves_of(store)
+    assert without(curves.blocks[0].kl, "alpha", "token") == [
+        {"series": "mean_diff", "median": 1.0, "low": 0.2, "high": 1.8, "n": 3, "over": "prompts"},
+        {"series": "pca", "median": 2.5, "low": 1.5, "high": 3.5, "n": 2, "over": "seeds"},
+    ]
+    assert {
+        "With one seed: median and 10–90 % band over the holdout prompts that are still running.",
+    } <= texts(figure(curves))
+
+
+def test_the_interval_of_the_answer_mass_is_over_what_the_title_says(store: Store) -> None:
+    def subtitle() -> str:
+        return " ".join(figure(curves_of(store))["title"]["subtitle"])
+
+    add_curves(store, add(store), tokens=0)
+    assert "95 % interval over prompts; grey" in subtitle()
+    add_curves(store, add(store, seed=1), tokens=0)
+    assert "95 % interval over seeds; grey" in subtitle()
+    assert "Above" not in subtitle()
+    add_curves(store, add(store, method="mean_diff"), tokens=0)
+    assert "95 % interval over seeds, or prompts for a single seed; grey" in subtitle()
+
+
+def test_a_seed_whose_rows_end_early_is_smoothed_like_the_others(store: Store) -> None:
+    wave = [0.0, 2.0] * 40
+    add_kl(store, {1.0: [wave]}, {}, seed=0)
+    add_kl(store, {1.0: [[*wave[:20], *([None] * 60)]]}, {}, seed=1)
+    curve = curves_of(store).blocks[0].kl
+    assert [point["token"] for point in curve] == [*range(0, 80, 2), 79]  # every second, and the last
+    assert {(point["low"], point["high"]) for point in curve if 8 <= point["token"] <= 12} == {(1.0, 1.0)}
+
+
+def test_windows_are_dashes_of_one_colour(store: Store) -> None:
+    for method, window in product(("mean_diff", "pca"), (100, 20, 50)):
+        add_kl(store, {1.0: [[1.0]]}, {}, method=method, window=window)
+    curves = curves_of(store)
+    assert (curves.series, curves.windows) == (["mean_diff", "pca"], ["window 20", "window 50", "window 100"])
+    assert curves.blocks[0].ends == (20, 50, 100)
+    specification = figure(curves)
+    band, *_, line, _ = specification["vconcat"][0]["vconcat"][0]["hconcat"][0]["layer"]
+    assert line["encoding"]["strokeDash"]["scale"]["domain"] == curves.windows
+    assert line["encoding"]["color"]["scale"]["domain"] == curves.series
+    assert band["encoding"]["detail"]["field"] == "window"
+    assert {"pca", "window 20", "window 100", "t = 50"} <= texts(specification)
+
+
+def test_without_several_windows_there_is_no_dash(store: Store) -> None:
+    add_kl(store, {1.0: [[1.0]]}, {})
+    specification = figure(curves_of(store))
+    assert (
+        "strokeDash" not in specification["vconcat"][0]["vconcat"][0]["hconcat"][0]["layer"][-2]["encoding"]
+    )
+    assert not any("window" in text for text in texts(specification))
+
+
+# -- how much is drawn --------------------------------------------------------------------------------
+
+
+def test_of_too_many_rows_an_excerpt_is_drawn_which_is_stated(store: Store) -> None:
+    for behavior, method, seed in product("abcdefgh", range(8), range(4)):
+        add(store, behavior=behavior, method=f"m{method}", seed=seed)
+    chosen = choose_lines(rows_of(store))
+    assert list(chosen.blocks) == ["tiny-qwen · a", "tiny-qwen · b", "tiny-qwen · c"]
+    assert [line.keys["series"] for line in chosen.drawn][:8] == [*(f"m{n}" for n in range(7)), "m0"]
+    assert {len(line.runs) for line in chosen.drawn} == {3}
+    assert chosen.left_out == (
+        "The figures draw 54 of 256 runs: the first 18 of 64 rows of Table 1, at most 3 seeds each; choose others "
+        "with --model, --behavior, --method …"
+    )
+
+
+def test_what_fits_is_drawn_whole(store: Store) -> None:
+    for behavior, method, window, seed in product("abc", "mnopqr", (20, 50), range(3)):
+        add(store, behavior=behavior, method=method, window=window, seed=seed)
+    chosen = choose_lines(rows_of(store))
+    assert (len(chosen.drawn), chosen.left_out) == (36, "")
+    assert sum(len(line.runs) for line in chosen.drawn) == limits.RUNS
+
+
+def test_a_method_that_is_another_has_no_line_over_its_own(store: Store) -> None:
+    for method in ("pca", "pca_center", "mean_diff"):
+        add(store, method=method)
+    chosen = choose_lines(rows_of(store))
+    assert [line.keys["series"] for line in chosen.drawn] == ["mean_diff", "pca"]
+    assert chosen.left_out == "pca_center is pca by another way and has no place of its own beside it."
+
+
+def test_there_are_no_more_windows_than_dashes(store: Store) -> None:
+    for window in (5, 10, 20, 50, 100):
+        add(store, window=window)
+    chosen = choose_lines(rows_of(store))
+    assert {line.keys["window"] for line in chosen.drawn} == {
+        "window 5",
+        "window 10",
+        "window 20",
+        "window 50",
+    }
+
+
+# -- Figure 2 -----------------------------------------------------------------------------------------
+
+
+def test_the_kl_of_a_dose_is_the_percentile_within_the_calibration_window(store: Store) -> None:
+    kl = {0.0: [[0.0, 0.0, 0.0]], 1.0: [[0.0, 1.0, 99.0], [2.0, None, None]], 2.0: [[4.0, 4.0, 99.0]]}
+    effects = {0.0: (0.0, 0.0, 0.0), 1.0: (0.5, 0.25, 0.75), 2.0: (-1.0, -2.0, 0.5), 4.0: (3.0, 3.0, 3.0)}
+    add_kl(store, kl, effects, window=2)
+    found = responses_of(store)
+    (block,) = found.blocks
+    counts = {"series": "pca", "prompts": 16, "seeds": 1}
+    assert block.effects["log_ratio"] == [
+        counts | {"alpha": 0.0, **dict.fromkeys(("kl", "kl_low", "kl_high", "mean", "low", "high"), 0.0)},
+        counts
+        | {"alpha": 1.0, "kl": 1.9, "kl_low": 1.9, "kl_high": 1.9, "mean": 0.5, "low": 0.25, "high": 0.75},
+        counts
+        | {"alpha": 2.0, "kl": 4.0, "kl_low": 4.0, "kl_high": 4.0, "mean": -1.0, "low": -2.0, "high": 0.5},
+    ]
+    assert [point["mean"] for point in block.effects["final_log_ratio"]] == [0.0, 5.0, -10.0]
+    assert (found.alphas, block.budgets) == ([1.0, 2.0], (1.0,))
+
+
+def test_doses_of_several_seeds_are_means_with_intervals_over_seeds(store: Store) -> None:
+    for seed, (kl, effect) in enumerate([(1.0, 2.0), (2.0, 3.0), (6.0, 7.0)]):
+        add_kl(
+            store,
+            {1.0: [[kl]], 2.0: [[kl]] if seed else []},
+            {1.0: (effect, 0, 9), 2.0: (effect, 0, 9)},
+            seed=seed,
+        )
+    points = without(responses_of(store).blocks[0].effects["log_ratio"], "series", "prompts")
+    assert points[1:] == [
+        {
+            "alpha": 1.0,
+            "kl": 3.0,
+            "kl_low": 0.0,  # 3 ± 6.572, and there is no KL under 0
+            "kl_high": 9.572,
+            "mean": 4.0,
+            "low": -2.572,
+            "high": 10.57,
+            "seeds": 3,
+        },
+        {
+            "alpha": 2.0,
+            "kl": 4.0,
+            "kl_low": 0.0,
+            "kl_high": 29.41,
+            "mean": 5.0,
+            "low": -20.41,
+            "high": 30.41,
+            "seeds": 2,
+        },
+    ]
+
+
+def test_figure_2_shows_its_budget_its_alphas_and_both_effects(store: Store) -> None:
+    import altair as alt
+
+    for seed, window in product((0, 1), (20, 50)):
+        kl: dict[float, KL] = {alpha: [[alpha + seed] * 2] for alpha in (0.5, 1.0, 2.0)}
+        add_kl(store, kl, {alpha: (alpha, alpha, alpha) for alpha in kl}, seed=seed, window=window)
+    specification = response_figure(responses_of(store))
+    alt.Chart.from_dict(specification)
+    assert {
+        "Figure 2. What does a nat buy?",
+        "Change of log p(target answer) − log p(other), above 0 towards the behavior's positive side, against kl_p95 as",
+        "measured on the holdout prompts, within the calibration window, at each alpha.",
+        "Means over 2 seeds of 16 holdout prompts, bars: 95 % intervals over seeds; filled circles: α = 1, the calibrated dose.",
+        "tiny-qwen · sentiment",
+        "measured kl_p95, nats",
+        "1 nat budget",
+        *("α = 0.5", "α = 2", "window 20", "window 50"),
+        *("Δ log-ratio, nats", "Δ final log-ratio, nats"),
+    } <= texts(specification)
+    fields = {
+        "series",
+        "window",
+        "alpha",
+        "kl",
+        "kl_low",
+        "kl_high",
+        "mean",
+        "low",
+        "high",
+        "prompts",
+        "seeds",
+    }
+    assert tooltips(specification) == fields
+    assert not tooltips(still(specification))
+
+
+def test_a_budget_in_another_stat_is_no_place_on_the_axis_of_kl_p95(store: Store) -> None:
+    add_kl(store, {1.0: [[1.0]]}, {1.0: (1.0, 1.0, 1.0)}, stat="nll", target=0.1)
+    assert responses_of(store).blocks[0].budgets == ()
+
+
+def test_figure_2_needs_kl_and_effect_at_one_alpha(store: Store) -> None:
+    add_kl(store, {1.0: [[1.0]]}, {2.0: (1.0, 1.0, 1.0)})
+    assert dose_response(Responses(store), choose_lines(rows_of(store))) is None
+    add_curves(store, add(store, method="mean_diff"), tokens=3)
+    assert responses_of(store).effects == ["log_ratio"]
