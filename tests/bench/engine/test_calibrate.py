@@ -91,7 +91,7 @@ def search(monkeypatch, registry, shape, *, target=1.0, method="mean_diff", sign
     def values(prompts, doses, tokens):
         return np.stack([np.full((len(prompts), tokens), shape(abs(d)) if d else 0.0) for d in doses])
 
-    def fake(lm, prompts, steering, doses, window, *, too_strong=None, drafts=None):
+    def fake(lm, prompts, steering, doses, window, *, too_strong=None, drafts=None, tell=None):
         kl = values(prompts, doses, window)
         zeros = np.zeros_like(kl)
         complete = np.array([not (too_strong and too_strong(d, TokenValues(k, k))) for d, k in enumerate(kl)])

@@ -17,6 +17,7 @@ from isokl_bench.engine.rollout import rollout
 from isokl_bench.engine.sheet import Sampler
 from isokl_bench.engine.system_prompt import prompted_fork, prompted_rollout
 from isokl_bench.pipeline.config import RunConfig, resolve
+from isokl_bench.report.tables.cells import Cells
 from isokl_bench.results.lines import choose_lines
 from isokl_bench.results.responses import Responses, dose_response
 from isokl_bench.results.runs import finished_runs
@@ -256,7 +257,7 @@ def test_table_1_shows_what_the_prompt_cost(whole):
     assert "layers" not in sheet.varying
     cells = {
         (row.first.names[2], row.first.sign): cells
-        for row, cells in zip(sheet.rows, sheet.cells, strict=True)
+        for row, cells in zip(sheet.rows, Cells(sheet).cells, strict=True)
     }
     mine = cells["prompt", 1]
     assert (mine["coefficient"].text, mine["outcome"].text, mine["seeds"].text) == ("—", "no dose", "1")
@@ -264,7 +265,7 @@ def test_table_1_shows_what_the_prompt_cost(whole):
     assert mine["holdout"].text != "—"
     assert mine["target_logit_alpha2"].text == "—"
     assert cells["pca", 1]["coefficient"].text != "—"
-    assert any(note.startswith("no dose: ") for note in sheet.notes)
+    assert any(note.startswith("no dose: ") for note in Cells(sheet).notes)
 
 
 def test_commands(whole, tmp_path, capsys):
