@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from isokl_bench.report.tables.cells import Cells
 from isokl_bench.report.tables.files import latex, markdown, plain_csv
@@ -90,6 +90,7 @@ def _write_figures(
 ) -> list[Path]:
     from isokl_bench.report.figures.figure1 import figure
     from isokl_bench.report.figures.figure2 import response_figure
+    from isokl_bench.report.figures.files import write_figure
 
     if curves is None:
         console.print("No Figure 1: neither kl_trajectory nor branch_pmass is stored at alpha 1, 2 or 4.")
@@ -97,23 +98,7 @@ def _write_figures(
         console.print("No Figure 2: kl_trajectory and target_logit are not stored at the same alphas.")
     if left_out and (curves or response):
         console.print(left_out)
-    first = _write_figure(folder, 1, figure(curves) if curves else None)
-    return first + _write_figure(folder, 2, response_figure(response) if response else None)
-
-
-def _write_figure(folder: Path, number: int, specification: dict[str, Any] | None) -> list[Path]:
-    """The figure as PNG, SVG and page; where there is none, those of an earlier report are removed."""
-    from isokl_bench.report.figures.drawing import still
-    from isokl_bench.report.figures.files import page, png, svg
-
-    png_file, svg_file, page_file = (folder / f"figure{number}.{kind}" for kind in ("png", "svg", "html"))
-    if specification is None:
-        for file in (png_file, svg_file, page_file):
-            remove_file(file)
-        return []
-    drawing = svg(still(specification))
-    return [
-        write_file(png_file, png(drawing)),
-        write_file(svg_file, drawing),
-        write_file(page_file, page(specification, f"Figure {number}")),
-    ]
+    first = write_figure(folder, "figure1", figure(curves) if curves else None, "Figure 1")
+    return first + write_figure(
+        folder, "figure2", response_figure(response) if response else None, "Figure 2"
+    )

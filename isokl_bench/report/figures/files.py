@@ -1,30 +1,52 @@
-"""Figure 1 as files, drawn without a browser: PNG, SVG, and a page that needs no network."""
+"""A figure as files, drawn without a browser: PNG, SVG, and a page that needs no network."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from html import escape
+from hashlib import sha256
 from importlib.metadata import version
 from json import dumps
+from pathlib import Path
 from typing import Any
 
 import vl_convert
 
+from isokl_bench.report.figures.drawing import still
+from isokl_bench.report.pages import render
+from isokl_bench.report.write import remove_file, write_file
+
 SCALE = 2  # pixels of the PNG per pixel of the drawing
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<title>{title}</title>
-<body style="margin: 1em; background: white">
-<div id="figure"></div>
-<script>
-{script}
-</script>
-<script>
-vegaEmbed("#figure", {spec}, {{mode: "vega-lite"}});
-</script>
-"""
+
+def write_figure(folder: Path, name: str, specification: dict[str, Any] | None, title: str) -> list[Path]:
+    """The figure as NAME.png, NAME.svg and NAME.html; without one, those of an earlier report are removed.
+
+    Drawing takes seconds, so what an earlier report drew for the same page is left as it is. Raises IsoklError when a
+    file cannot be written."""
+    images = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+    page_file = folder / f"{name}.html"
+    if specification is None:
+        for file in (*images, page_file):
+            remove_file(file)
+        return []
+    text = page(specification, title)
+    if not _stands(page_file, text, images):
+        drawing = svg(still(specification))
+        for file, content in zip(images, (png(drawing), drawing), strict=True):
+            write_file(file, content)
+        write_file(page_file, text)  # after its images: see _stands
+    return [*images, page_file]
+
+
+def _stands(page_file: Path, text: str, images: list[Path]) -> bool:
+    """Whether the page is there as it would be written now, and its images as they were drawn before it."""
+    try:
+        written = page_file.stat().st_mtime_ns
+        return page_file.read_bytes() == text.encode() and all(
+            i.stat().st_mtime_ns <= written for i in images
+        )
+    except OSError:
+        return False
 
 
 def svg(spec: dict[str, Any]) -> str:
@@ -38,9 +60,10 @@ def png(svg_text: str) -> bytes:
 
 
 def page(spec: dict[str, Any], title: str) -> str:
-    """A page on its own, with the values under the pointer."""
-    plain = dumps(spec, ensure_ascii=False).replace("</", "<\\/")
-    return _PAGE.format(title=escape(title), script=vega_script(), spec=plain)
+    """A page on its own, with the values under the pointer. It names what its images are drawn from, and with what."""
+    drawn = dumps([version("vl-convert-python"), SCALE, still(spec)])
+    drawing = sha256(drawn.encode()).hexdigest()
+    return render("figure.html", title=title, drawing=drawing, vega=vega_script(), specification=spec)
 
 
 def vega_script() -> str:

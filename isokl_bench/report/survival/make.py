@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from isokl_bench.report.survival.table import SurvivalTable, markdown, plain_csv, print_survival
-from isokl_bench.report.write import make_folder, remove_file, write_file
+from isokl_bench.report.write import make_folder, write_file
 from isokl_bench.results.runs import finished_runs
 from isokl_bench.results.survival_rollouts import read_series
 from isokl_registry import IsoklError
@@ -50,6 +50,7 @@ def make_survival(
 
 
 def _write_curves(sheet: SurvivalTable, folder: Path, console: Console) -> list[Path]:
+    from isokl_bench.report.figures.files import write_figure
     from isokl_bench.report.survival.figure import PANELS, survival_figure
 
     if len(sheet.series) > PANELS:
@@ -57,38 +58,24 @@ def _write_curves(sheet: SurvivalTable, folder: Path, console: Console) -> list[
             f"The survival figure draws the first {PANELS} of {len(sheet.series)} rows; choose others with --model, "
             "--behavior, --method …"
         )
-    return _write(folder, "survival", survival_figure(sheet), "Survival")
+    return write_figure(folder, "survival", survival_figure(sheet), "Survival")
 
 
 def _write_spaghetti(
     store: Store, sheet: SurvivalTable, folder: Path, console: Console, normalize: bool
 ) -> list[Path]:
+    from isokl_bench.report.figures.files import write_figure
     from isokl_bench.report.survival.spaghetti import spaghetti_figure
     from isokl_bench.results.trajectories import read_spaghetti
 
     spaghetti = read_spaghetti(store, sheet.series, normalize)
     if spaghetti is None:
-        for ending in ("png", "svg", "html"):
-            remove_file(folder / f"spaghetti.{ending}")
         nothing = " above 0" if normalize else ""
         console.print(
             f"No spaghetti figure: no kl_trajectory{nothing} of these rollouts is stored at alpha 1 or more; "
             "add --metric 'kl_trajectory[window=1024]' to the run."
         )
-        return []
-    if spaghetti.left_out:
+    elif spaghetti.left_out:
         console.print(spaghetti.left_out)
-    return _write(folder, "spaghetti", spaghetti_figure(sheet, spaghetti), "KL trajectories")
-
-
-def _write(folder: Path, name: str, specification: dict[str, Any], title: str) -> list[Path]:
-    from isokl_bench.report.figures.drawing import still
-    from isokl_bench.report.figures.files import page, png, svg
-
-    drawing = svg(still(specification))
-    contents: dict[str, str | bytes] = {
-        "png": png(drawing),
-        "svg": drawing,
-        "html": page(specification, title),
-    }
-    return [write_file(folder / f"{name}.{ending}", content) for ending, content in contents.items()]
+    specification = spaghetti_figure(sheet, spaghetti) if spaghetti else None
+    return write_figure(folder, "spaghetti", specification, "KL trajectories")

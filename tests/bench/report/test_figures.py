@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -10,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from isokl_bench.report.figures import files
 from isokl_bench.report.figures.drawing import still
 from isokl_bench.report.figures.figure1 import figure
 from isokl_bench.report.figures.figure2 import response_figure
-from isokl_bench.report.figures.files import svg
+from isokl_bench.report.figures.files import svg, write_figure
 from isokl_bench.results import lines as limits
 from isokl_bench.results.curves import Curve, Curves, read_curves
 from isokl_bench.results.lines import choose_lines
@@ -308,3 +312,57 @@ def test_figure_2_needs_kl_and_effect_at_one_alpha(store: Store) -> None:
     assert dose_response(Responses(store), choose_lines(rows_of(store))) is None
     add_curves(store, add(store, method="mean_diff"), tokens=3)
     assert responses_of(store).effects == ["log_ratio"]
+
+
+# -- files --------------------------------------------------------------------------------------------
+
+POINT: dict[str, Any] = {
+    "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+    "data": {"values": [{"name": "</script><!--<script>"}]},
+    "mark": "point",
+    "encoding": {"x": {"field": "name"}},
+}
+
+
+@pytest.fixture
+def _short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Vega, which takes seconds to pack."""
+    monkeypatch.setattr(files, "vega_script", lambda: "")
+
+
+@pytest.mark.usefixtures("_short_pages")
+def test_a_figure_is_drawn_again_only_where_it_would_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written(specification: dict[str, Any] = POINT) -> set[str]:
+        """What another report writes; afterwards all files are old."""
+        paths = write_figure(tmp_path, "point", specification, "A point")
+        fresh = {path.name for path in paths if path.stat().st_mtime > 0}
+        for path in paths:
+            os.utime(path, (0, 0))
+        return fresh
+
+    everything = {"point.png", "point.svg", "point.html"}
+    assert written() == everything
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert written() == set()
+    (tmp_path / "point.svg").write_text("somebody's own")
+    assert written() == everything
+    (tmp_path / "point.png").unlink()
+    assert written() == everything
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+    assert written(POINT | {"mark": "bar"}) == everything
+    monkeypatch.setattr(files, "version", lambda package: "0.0")
+    assert written(POINT | {"mark": "bar"}) == everything
+    assert write_figure(tmp_path, "point", None, "A point") == []
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("_short_pages")
+def test_a_name_cannot_end_the_script_of_a_page() -> None:
+    shown = files.page(POINT, "<i> & co")
+    assert shown.count("<script>") == shown.count("</script>") == 2
+    assert "<!--" not in shown
+    assert "<title>&lt;i&gt; &amp; co</title>" in shown
+    (spec,) = re.findall(r'vegaEmbed\("#figure", (\{.*\}), \{mode', shown)
+    assert json.loads(spec) == POINT
