@@ -1,20 +1,30 @@
-"""What all tests share: built-in plugins only, and the shipped models loaded once."""
+"""What all tests share: one environment, built-in plugins only, and the shipped models loaded once."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.small import SMALL
+
 os.environ["ISOKL_LOAD_PLUGINS"] = ""
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = (
-    "1"  # the models are too small to share among threads, and two tests may run at once
+    "1"  # the models are too small to share among threads, and tests run side by side
 )
 os.environ.setdefault("ISOKL_CACHE", str(Path(__file__).parents[1] / ".pytest_cache" / "isokl"))
 
-import pytest
+# What a terminal shows is tested on one and the same terminal, whatever the tests are started from.
+os.environ["TERM"] = "xterm-256color"
+for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES", "ISOKL_DB"):
+    os.environ.pop(name, None)
 
-from tests.small import SMALL
+# A busy machine is no fault: nothing fails for being slow, but for `timeout` in pyproject.toml.
+settings.register_profile("isokl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("isokl")
 
 
 @pytest.fixture(scope="session")

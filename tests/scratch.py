@@ -1,4 +1,5 @@
-"""A scratch environment: a venv of its own on top of this one, so that pip really installs and nothing here changes."""
+"""A scratch environment: a venv of its own on top of this one, so that pip really installs and nothing here
+changes."""
 
 from __future__ import annotations
 

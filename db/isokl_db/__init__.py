@@ -1,12 +1,16 @@
 """The results store: what was run, what it found, and how far a run that died had come.
 
 Nothing here knows what steering is. Plain values go in (numbers, text, bytes, lists, dicts and the frozen
-rows below) and plain values come out, so that the store is read with nothing but SQLAlchemy installed, and
-with any SQLite tool.
+rows below) and plain values come out, so that the store can be read with nothing but SQLAlchemy installed,
+and with any SQLite tool.
 
-    with Store("isokl.db") as store: if store.latest(config_hash(config)) is None: attempt =
-    store.resumable(config_hash(config)) or store.begin(config, prompts=prompts, provenance={}) with
-    attempt.phase("fit") as phase: phase.steering = ... attempt.done()
+    with Store("isokl.db") as store:
+        hash = config_hash(config)
+        if store.latest(hash) is None:
+            attempt = store.resumable(hash) or store.begin(config, prompts=prompts, provenance={})
+            with attempt.phase("fit") as phase:
+                phase.steering = ...
+            attempt.done()
 """
 
 from isokl_db.attempt import INTERRUPTED, Attempt, Phase

@@ -18,12 +18,22 @@ from isokl_db.rows import Calibration, Measurement, Summary, Trace
 from isokl_db.schema import attempts, phases, steerings
 
 INTERRUPTED = "interrupted"
-"""The `error` of an attempt that Ctrl-C ended: the one failure that is taken up again where it stopped."""
+"""The `error` of an attempt that Ctrl-C ended: the only failure that is resumed where it stopped."""
 
 
 @dataclass(slots=True)
 class Phase:
-    """What a phase wants stored, filled in by the block of :meth:`Attempt.phase`."""
+    """What a phase wants stored; the block of `Attempt.phase` fills it in.
+
+    Attributes:
+        name: what the phase is called; an attempt has one of each name.
+        data: whatever a resumed run needs, as JSON.
+        steering: the steering as safetensors bytes; replaces that of an earlier phase.
+        calibrations: one for each sign.
+        measurements: replace what the attempt has of the same metric, quantity, sign and alpha.
+        summaries: likewise.
+        traces: steered texts.
+    """
 
     name: str
     data: Any = None
@@ -35,10 +45,14 @@ class Phase:
 
 
 class Attempt:
-    """A handle on one row of `attempts`: the config it belongs to is `hash`.
+    """A handle on one row of `attempts`.
 
-    A running attempt takes phases from the process that owns it only; one that is done takes more phases from
+    A running attempt takes phases only from the process that owns it; one that is done takes more phases from
     anybody, so that a metric thought of later needs no new calibration. Failed and skipped ones take none.
+
+    Attributes:
+        id: the attempt's key.
+        hash: hash of the config it belongs to.
     """
 
     def __init__(self, database: Database, id: int, hash: str) -> None:
@@ -64,7 +78,17 @@ class Attempt:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Phase]:
-        """Time the block and store what it put into the :class:`Phase`, or nothing when the block raises."""
+        """Time the block and store what it put into the phase, or nothing when the block raises.
+
+        Args:
+            name: what the phase is called.
+
+        Yields:
+            An empty `Phase`, to be filled in.
+
+        Raises:
+            StoreError: as for `commit_phase`.
+        """
         started, phase = time.perf_counter(), Phase(name)
         yield phase
         content = {part.name: getattr(phase, part.name) for part in fields(phase)}
@@ -81,13 +105,15 @@ class Attempt:
         summaries: Sequence[Summary] = (),
         traces: Sequence[Trace] = (),
     ) -> None:
-        """Store a finished phase and all it produced in one transaction.
+        """Store a finished phase with all it produced: after an error, nothing of it is stored.
 
-        `data` is whatever a resumed run needs, as JSON. `steering` replaces the one of an earlier phase, and
-        the numbers of a metric's quantity at one sign and alpha replace earlier ones (of an older version of it).
+        Args:
+            name: what the phase is called.
+            seconds: how long it took.
+            data, steering, calibrations, measurements, summaries, traces: see `Phase`.
 
-        Raises StoreError where the phase is stored already or the attempt takes no phases (see the class);
-        then, and after any other error, nothing of the phase is stored.
+        Raises:
+            StoreError: the phase is stored already, or the attempt takes no phases (see the class).
         """
         with self._database.writing() as connection:
             self._check_may_store(connection, name)
@@ -105,15 +131,19 @@ class Attempt:
             insert_rows(connection, traces, attempt_id=self.id)
 
     def done(self) -> None:
-        """Every phase is stored: this attempt now answers for its config."""
+        """Every phase is stored: this attempt now answers for its config.
+
+        Raises:
+            StoreError: the attempt is not running, or not this process's own; so for `fail` and `skip`.
+        """
         self._finish("done", None)
 
     def fail(self, error: str) -> None:
-        """The run ended with `error`; what its phases stored is kept. Say :data:`INTERRUPTED` for Ctrl-C."""
+        """The run ended with `error` (`INTERRUPTED` for Ctrl-C); what its phases stored is kept."""
         self._finish("failed", error)
 
     def skip(self, reason: str) -> None:
-        """The run cannot be had here, for `reason`."""
+        """The run cannot be done here, for `reason`."""
         self._finish("skipped", reason)
 
     def _finish(self, state: str, error: str | None) -> None:

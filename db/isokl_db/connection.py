@@ -18,9 +18,16 @@ from isokl_db.errors import StoreError, speaking_plainly, sqlite_code
 class Database:
     """One database: SQLite by path, anything SQLAlchemy knows by URL.
 
-    On SQLite: WAL, foreign keys, `busy_timeout` seconds of patience, and writers that take their lock when
-    they begin (a lock asked for halfway could deadlock, and SQLite would then not wait at all). `read_only`
-    never writes.
+    On SQLite: WAL, foreign keys, and writers that take their lock when they begin (a lock asked for halfway
+    could deadlock, and SQLite would then not wait at all).
+
+    Args:
+        target: path or URL.
+        busy_timeout: seconds to wait for another process's lock, on SQLite.
+        read_only: never write.
+
+    Raises:
+        StoreError: the database cannot be reached.
     """
 
     def __init__(self, target: str | Path, *, busy_timeout: float, read_only: bool) -> None:
@@ -34,7 +41,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection that sees one state of the database throughout; whatever it did is rolled back."""
+        """A connection that sees one state of the database throughout; whatever it does is rolled back."""
         with speaking_plainly(self.name), self.engine.connect() as connection:
             yield connection
 
@@ -46,7 +53,7 @@ class Database:
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
-        """As :meth:`writing`, with foreign keys looked at only when the block ends.
+        """Like `writing`, but foreign keys are checked only when the block ends.
 
         SQLite alters a table by copying it and dropping the old one, and a drop would cascade to every child.
         """

@@ -31,7 +31,7 @@ class StoreError(Exception):
 
 @contextmanager
 def speaking_plainly(name: str) -> Iterator[None]:
-    """Turn what SQLAlchemy and SQLite raise in the block into a :class:`StoreError` about `name`."""
+    """Turn what SQLAlchemy and SQLite raise in the block into a `StoreError` about `name`."""
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, sqlite3.Warning, ImportError) as error:

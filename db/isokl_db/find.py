@@ -12,7 +12,7 @@ _LIST = "`isokl db query 'select attempt_id, hash from runs'` lists them"
 
 
 def find_attempt(database: Database, run: str) -> int:
-    """The id of the attempt that `run` means; see :meth:`isokl_db.Store.find`."""
+    """The id of the attempt that `run` means; see `isokl_db.Store.find`."""
     with database.reading() as connection:
         if (id := _by_id(connection, run)) is not None:
             return id

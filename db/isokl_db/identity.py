@@ -11,11 +11,18 @@ HASH_VERSION = 1
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of the canonical JSON of `config` and :data:`HASH_VERSION`.
+    """The identity of a run: equal configs have equal hashes.
 
-    Equal configs have equal hashes whatever the order of their keys, and so does a config that went through
-    JSON and back. Raises `ValueError` for NaN, infinity, a key that is no text, or a value that JSON does not
-    have.
+    The order of their keys does not matter, nor does a trip through JSON and back.
+
+    Args:
+        config: the resolved configuration, as plain values.
+
+    Returns:
+        SHA-256 (hex) of the canonical JSON of `config` and `HASH_VERSION`.
+
+    Raises:
+        ValueError: for NaN, infinity, a key that is no text, or a value that JSON does not have.
     """
     if "hash_version" in config:
         raise ValueError("config has a key 'hash_version', which is the store's own; remove it")
@@ -23,7 +30,11 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 def canonical_json(value: Any) -> str:
-    """The one JSON text of `value`: keys sorted, no spaces, ASCII, floats in their shortest exact form."""
+    """The one JSON text of `value`: keys sorted, no spaces, ASCII, floats in their shortest exact form.
+
+    Raises:
+        ValueError: as for `config_hash`.
+    """
     _check(value, "config")
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 

@@ -20,10 +20,15 @@ _PART = 5000  # rows held at a time
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What one merge did, in numbers of attempts and configs.
+    """What one merge did.
 
-    known: attempts that were here already. running: attempts left out because they are not finished. older: configs
-    whose latest done attempt is now one of the other store that started before the one that was the latest here.
+    Attributes:
+        attempts: attempts that were added.
+        configs: configs that were new.
+        known: attempts that were here already.
+        running: attempts left out because they are not finished.
+        older: configs whose latest done attempt now comes from the other store, but started before the one
+            that was the latest here.
     """
 
     attempts: int
@@ -34,17 +39,27 @@ class Merged:
 
 
 def merge(store: "Store", other: "Store") -> Merged:
-    """Add the attempts of `other` to `store`, with the configs and prompts that are new; all of them, or none.
+    """Add the attempts of one store to another, with configs and prompts that are new: all of them or none.
 
-    Attempts at one config come side by side, and nothing that is stored is changed. An attempt with the same config
-    hash, start, host and pid is here already and left out, so that merging twice changes nothing; a metric that was
-    added to it in `other` since then does not come along. Those that are still running are left out too.
+    Attempts at one config come side by side, and nothing that is stored is changed. An attempt with the same
+    config hash, start, host and pid is here already and left out, so that merging twice changes nothing; a
+    metric that was added to it in `other` since then does not come along. Those that are still running are
+    left out too.
 
-    New ids follow the order in which the attempts of `other` started, so that its latest attempt at a config stays
-    the latest of them. An attempt that was here before keeps its id, which is smaller than all new ones: one that
-    started after the merged ones is no longer the latest at its config. `older` counts these configs.
+    New ids follow the order in which the attempts of `other` started, so that its latest attempt at a config
+    stays the latest of them. An attempt that was here before keeps its id, which is smaller than all new
+    ones: one that started after the merged ones is no longer the latest at its config. `Merged.older` counts
+    these configs.
 
-    Raises StoreError where both are the same database, or one of them fails.
+    Args:
+        store: takes the attempts.
+        other: is only read.
+
+    Returns:
+        What was added, and what was left out.
+
+    Raises:
+        StoreError: both are the same database, or one of them fails.
     """
     _refuse_itself(store, other)
     with other._database.reading() as reading, store._database.writing() as target:

@@ -1,8 +1,8 @@
 """Bringing a database to the schema of this version, whichever it had.
 
 A new migration is a file in `migrations/versions/` with the next revision id, and that id in
-`schema.REVISION`. It runs inside one transaction together with the views; a SQLite file is copied first, and
-that copy is the only way back.
+`schema.REVISION`. It runs in one transaction together with the views; a SQLite file is copied first, and that
+copy is the only way back.
 """
 
 import sqlite3
@@ -25,7 +25,11 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def is_current(database: Database) -> bool:
-    """Whether the database has the schema of this version. Raises StoreError where it is no store at all."""
+    """Whether the database has the schema of this version.
+
+    Raises:
+        StoreError: it is no store at all.
+    """
     with database.reading() as connection:
         return _revision(connection, database.name) == schema.REVISION
 
@@ -33,7 +37,8 @@ def is_current(database: Database) -> bool:
 def upgrade(database: Database) -> None:
     """Migrate to the schema of this version, after a backup copy; two processes at once migrate once.
 
-    Raises StoreError, and leaves the database as it was, where its schema is newer or a migration fails.
+    Raises:
+        StoreError: the schema is newer, or the migration fails; the database is left as it was.
     """
     with database.migrating() as connection:
         revision = _revision(connection, database.name)

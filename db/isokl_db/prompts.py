@@ -11,7 +11,9 @@ from isokl_db.schema import SPLITS
 def number_prompts(prompts: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
     """The rows of the prompts table, less the config's hash.
 
-    The table's UNIQUE constraint would refuse a text that stands twice; here it is refused by name.
+    Raises:
+        StoreError: a split is unknown, or a text stands twice (which the table's UNIQUE constraint would
+            refuse too, but not by name).
     """
     seen: dict[str, str] = {}
     rows = []

@@ -22,7 +22,11 @@ class Table(NamedTuple):
     rows: list[tuple[Any, ...]]
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """Each row by column name. Raises StoreError where two columns share one, for one would be lost."""
+        """Each row by column name.
+
+        Raises:
+            StoreError: two columns share a name, so one of them would be lost.
+        """
         if twice := sorted({name for name in self.columns if self.columns.count(name) > 1}):
             names = ", ".join(twice)
             raise StoreError(f"the query has several columns named {names}; tell them apart with AS")
@@ -30,7 +34,7 @@ class Table(NamedTuple):
 
 
 def run_query(database: Database, sql: str, params: Mapping[str, Any]) -> Table:
-    """The answer to one statement; see :meth:`isokl_db.Store.query`."""
+    """The answer to one statement; see `isokl_db.Store.query`."""
     with database.reading() as connection:
         try:
             with _only_reading(connection):

@@ -11,7 +11,7 @@ Row = dict[str, Any]
 
 
 def read_record(connection: Connection, attempt_id: int) -> Row | None:
-    """The record of an attempt, None where there is no such attempt; see :meth:`isokl_db.Store.record`."""
+    """The record of an attempt, None where there is no such attempt; see `isokl_db.Store.record`."""
     attempt = connection.execute(
         select(schema.attempts).where(schema.attempts.c.id == attempt_id)
     ).one_or_none()

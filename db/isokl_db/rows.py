@@ -1,7 +1,7 @@
 """What a run stores, one frozen dataclass per table; a field's name is its column's name.
 
 A value that could not be had is None *with a reason*; a value that is there has none. NaN and infinity are
-neither and are refused here with `ValueError`, and once more by the tables' own CHECKs.
+neither: they are refused here with `ValueError`, and once more by the tables' own CHECKs.
 """
 
 import math
@@ -17,8 +17,12 @@ Sign = Literal[1, -1]
 class Evaluation:
     """The stat at one dose of one calibration round.
 
-    `value` is None where the dose was dropped before it had one; `complete` is False where it was dropped
-    early because the `tokens` already produced proved it too strong.
+    Attributes:
+        round: which one, in order.
+        dose: the coefficient that was tried.
+        value: the stat there, None where the dose was dropped before it had one.
+        tokens: how many had been generated.
+        complete: False where the dose was dropped early, because these tokens had proved it too strong.
     """
 
     round: int
@@ -35,11 +39,22 @@ class Evaluation:
 class Calibration:
     """How the coefficient of one sign was found.
 
-    `low` and `high` are the 95 % interval of `coefficient` over prompts, None where it is open; `value` is the stat at `coefficient`.
-    `no_dose` is the outcome of what has no dose: its coefficient is 1. For a jump, `dose_above` and
-    `value_above` are the nearest dose over the target and the stat there. `pool` is how many tokens the stat saw at
-    `coefficient`, of `n_prompts` × window; `slope` is d log stat / d log dose at the target. Both are None in rows
-    of before revision 0003, and where they cannot be told.
+    Attributes:
+        sign: +1 or −1.
+        stat: what was driven to its target.
+        target: the budget, in the stat's unit.
+        tolerance: how far from it still counts as reached, in the same unit.
+        outcome: `no_dose` is that of what has no dose, such as a prompt.
+        coefficient: the calibrated dose; 1 where there is none.
+        value: the stat at the coefficient.
+        n_prompts: calibration prompts.
+        rounds: how many it took.
+        low, high: 95 % interval of the coefficient over prompts, None where it is open.
+        dose_above, value_above: for a jump, the nearest dose over the target and the stat there.
+        pool: tokens that the stat saw at the coefficient, of n_prompts × window.
+        slope: d log stat / d log dose at the target. Like pool, None before revision 0003 and where it cannot
+            be told.
+        evaluations: every dose that was tried.
     """
 
     sign: Sign
@@ -66,7 +81,17 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One number of one metric: `prompt` counts in the holdout split, `position` is a token or fork index."""
+    """One number of one metric.
+
+    Attributes:
+        sign: +1 or −1.
+        metric, quantity: what was measured.
+        alpha: multiple of the coefficient.
+        prompt: index in the holdout split.
+        position: index of a token or fork point, None where the number is the whole text's.
+        value: the number, or None with a reason.
+        reason: why there is no number.
+    """
 
     sign: Sign
     metric: str
@@ -84,7 +109,15 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The mean of one quantity over `n` prompts, with its 95 % interval over prompts; an end that is None is open."""
+    """The mean of one quantity over prompts.
+
+    Attributes:
+        sign, metric, quantity, alpha, position: as for `Measurement`.
+        n: prompts.
+        mean: their mean, or None with a reason.
+        low, high: its 95 % interval over prompts; an end that is None is open.
+        reason: why there is no mean.
+    """
 
     sign: Sign
     metric: str
@@ -104,7 +137,17 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """One steered text: its `tokens` as text and the KL of each, in nats; sampled, or greedy."""
+    """One steered text.
+
+    Attributes:
+        sign: +1 or −1.
+        alpha: multiple of the coefficient.
+        prompt: index in the holdout split.
+        sampled: whether it was sampled; greedy otherwise.
+        text: the text.
+        tokens: its tokens, each decoded alone.
+        kl: KL(steered ‖ base) at each, in nats.
+    """
 
     sign: Sign
     alpha: float

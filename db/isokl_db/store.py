@@ -23,9 +23,15 @@ from isokl_db.takeover import may_run, take_over
 class Store:
     """A results database, migrated to the newest schema on opening and created where it is missing.
 
-    `target` is the path of a SQLite file or any SQLAlchemy URL. On SQLite, a lock of another process is
-    waited for `busy_timeout` seconds. With `read_only` a missing file is an error and nothing is ever stored.
-    Every method, this one included, raises :class:`StoreError` where the database fails.
+    Every method raises `StoreError` where the database fails.
+
+    Args:
+        target: path of a SQLite file, or any SQLAlchemy URL.
+        read_only: store nothing; a missing file is then an error.
+        busy_timeout: seconds to wait for another process's lock, on SQLite.
+
+    Raises:
+        StoreError: the database cannot be opened or migrated.
     """
 
     def __init__(self, target: str | Path, *, read_only: bool = False, busy_timeout: float = 30.0) -> None:
@@ -74,13 +80,17 @@ class Store:
     # -- runs -------------------------------------------------------------------------------------
 
     def latest(self, hash: str) -> int | None:
-        """Id of the latest attempt at the config that is done, None where there is none."""
+        """Id of the latest attempt that is done at the config with this hash, None where there is none."""
         with self._database.reading() as connection:
             done = select(attempts.c.id).where(attempts.c.config_hash == hash, attempts.c.state == "done")
             return connection.execute(done.order_by(attempts.c.id.desc()).limit(1)).scalar()
 
     def attempt(self, id: int) -> Attempt:
-        """A handle on any attempt, for its steering and phases, and for phases added after it was done."""
+        """A handle on any attempt, for its steering and phases, and for phases added after it was done.
+
+        Raises:
+            StoreError: there is no attempt with this id.
+        """
         with self._database.reading() as connection:
             row = connection.execute(select(attempts).where(attempts.c.id == id)).one_or_none()
         if row is None:
@@ -96,8 +106,17 @@ class Store:
     ) -> Attempt:
         """Start a new attempt, owned by this process; a config that is new is stored with its prompts.
 
-        `prompts` maps 'fit', 'calibration' and 'holdout' to their texts; a text that stands twice is a
-        StoreError.
+        Args:
+            config: the resolved configuration, whose hash is the run's identity.
+            prompts: the texts of 'fit', 'calibration' and 'holdout'.
+            provenance: where the result comes from; no part of its identity.
+
+        Returns:
+            The attempt, running.
+
+        Raises:
+            StoreError: a prompt stands twice.
+            ValueError: the config is not plain values (see `config_hash`).
         """
         numbered = number_prompts(prompts)
         with self._database.writing() as connection:
@@ -110,7 +129,7 @@ class Store:
         prompts: Mapping[str, Sequence[str]],
         provenance: Mapping[str, Any],
     ) -> Attempt | None:
-        """As :meth:`begin`, but None where an attempt at the config is running or done: of several processes that
+        """Like `begin`, but None where an attempt at the config is running or done: of several processes that
         ask at once, one begins."""
         numbered = number_prompts(prompts)
         same = select(attempts).where(attempts.c.config_hash == config_hash(config))
@@ -138,30 +157,45 @@ class Store:
         return Attempt(self._database, int(key[0]), hash)
 
     def resumable(self, hash: str, provenance: Mapping[str, Any] | None = None) -> Attempt | None:
-        """Take over the latest attempt at the config if it was interrupted or killed, None if it was not.
+        """Take over the latest attempt at the config if it was interrupted or killed.
 
         Killed means: still 'running', on this host, by a process that is gone or is this one. Of several
-        processes that ask, one gets it. `provenance` of the process that goes on is kept beside that of the
-        first, as `provenance["resumed"]`.
+        processes that ask, one gets it.
+
+        Args:
+            hash: of the config.
+            provenance: of this process; kept beside that of the first, as `provenance["resumed"]`.
+
+        Returns:
+            The attempt, now owned by this process; None where there is nothing to take over.
         """
         return take_over(self._database, hash, provenance)
 
     # -- reading ----------------------------------------------------------------------------------
 
     def find(self, run: str | int) -> int:
-        """The attempt that `run` means: its id, or the latest at the one config whose hash begins so.
+        """The id of the attempt that a person means.
 
-        The latest *successful* attempt is meant where there is one. Raises StoreError where nothing, or more
-        than one config, matches.
+        Args:
+            run: an attempt id, or the start of a config hash, which means the latest attempt at that config:
+                the latest *successful* one where there is one.
+
+        Raises:
+            StoreError: nothing matches, or more than one config does.
         """
         return find_attempt(self._database, str(run))
 
     def record(self, attempt_id: int) -> dict[str, Any]:
         """All that is stored about an attempt, as JSON-ready values.
 
-        Keys: id, hash, hash_version, config, state, error, started_at, finished_at, host, pid, provenance,
-        steering_nbytes, and as lists of dicts phases, prompts, calibrations (each with its evaluations),
-        summaries, measurements and traces, whose keys are the fields of the row classes.
+        Returns:
+            id, hash, hash_version, config, state, error, started_at, finished_at, host, pid, provenance,
+            steering_nbytes, and as lists of dicts phases, prompts, calibrations (each with its evaluations),
+            summaries,
+            measurements and traces, whose keys are the fields of the row classes.
+
+        Raises:
+            StoreError: there is no attempt with this id.
         """
         with self._database.reading() as connection:
             record = read_record(connection, attempt_id)
@@ -170,14 +204,25 @@ class Store:
         return record
 
     def query(self, sql: str, **params: Any) -> Table:
-        """The answer to one SELECT, with `:name` placeholders filled from `params`.
+        """The answer to one SELECT.
 
         It cannot write: SQLite is told so, and whatever another database would let through is rolled back.
+
+        Args:
+            sql: the statement, with `:name` placeholders.
+            params: their values.
+
+        Raises:
+            StoreError: the statement fails, or does more than read.
         """
         return run_query(self._database, sql, params)
 
     def rows(self, sql: str, **params: Any) -> list[dict[str, Any]]:
-        """As :meth:`query`, each row as a dict; two columns of one name are a StoreError."""
+        """Like `query`, each row as a dict.
+
+        Raises:
+            StoreError: also where two columns share a name.
+        """
         return self.query(sql, **params).as_dicts()
 
     def _no_attempt(self, id: int) -> StoreError:

@@ -17,7 +17,8 @@ CLOCKS = 2.0  # seconds that the clock of the processes and that of the attempts
 
 
 def take_over(database: Database, hash: str, provenance: Mapping[str, Any] | None) -> Attempt | None:
-    """The latest attempt at the config, now owned by this process; None unless it was cut short."""
+    """The latest attempt at the config, now owned by this process, or None; see
+    `isokl_db.Store.resumable`."""
     with database.reading() as connection:
         latest = (
             select(attempts).where(attempts.c.config_hash == hash).order_by(attempts.c.id.desc()).limit(1)
@@ -49,12 +50,13 @@ def _was_cut_short(attempt: Row[Any]) -> bool:
 
 
 def may_run(attempt: Row[Any]) -> bool:
-    """Whether the process of a running attempt may be alive: on another host nobody can tell, here it must still be
-    there, and have begun before it took the attempt (else the system has given its number to another)."""
+    """Whether the process of a running attempt may be alive: on another host nobody can tell, here it must
+    still be there, and have begun before it took the attempt (else the system has given its number to
+    another)."""
     host, _ = this_process()
     if (
         attempt.host != host or os.name != "posix"
-    ):  # elsewhere signal 0 is not a question: Windows would send Ctrl-C
+    ):  # elsewhere signal 0 asks nothing: Windows would send Ctrl-C
         return True
     try:
         os.kill(attempt.pid, 0)
@@ -70,8 +72,8 @@ def may_run(attempt: Row[Any]) -> bool:
 
 
 def _began(pid: int) -> float:
-    """When a process began, in seconds since 1970; infinity for one that is dead, but still in the list because nobody
-    has asked how it ended (in a container, for example). Source: proc(5)."""
+    """When a process began, in seconds since 1970; infinity for one that is dead, but still in the list
+    because nobody has asked how it ended (in a container, for example). Source: proc(5)."""
     state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     if state in ("Z", "X"):
         return math.inf

@@ -37,10 +37,12 @@ def behaviors() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
 @click.pass_context
 def check(ctx: click.Context, /, names: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Ask the unsteered model a behavior's prompts (NAME or FILE.toml; all that are registered, if none is given).
+    """Ask the unsteered model a behavior's prompts (NAME or FILE.toml; all that are registered, if none is
+    given).
 
-    Do replies last as long as a calibration reads them? Does it answer, wherever it is interrupted? Are its answers on
-    both sides, and do the personas move them? The exit code is 1 where one of the first two falls short.
+    Do replies last as long as a calibration reads them? Does it answer, wherever it is interrupted? Are its
+    answers on both sides, and do the personas move them? The exit code is 1 where one of the first two falls
+    short.
     """
     found = _checked(names, **options)
     if as_json:
@@ -128,11 +130,11 @@ def _print(found: Mapping[str, BehaviorCheck], model: str) -> None:
 
 
 NOTE = (
-    "pool: tokens that a calibration would read, of those it could. mass: least probability of the answer words, over the "
-    "forks at which the reply is cut and an answer forced. reach: replies that get to the last fork. first word, positive: "
-    "prompts whose likelier answer is the first answer word, or the positive persona's, at the start of the reply → at its "
-    "end. personas: change of the answer's log-ratio at the start, from the negative persona to the positive one, in nats, "
-    "with its 95 % interval."
+    "pool: tokens that a calibration would read, of those it could. mass: lowest probability of the answer "
+    "words, over the forks at which the reply is cut and an answer forced. reach: replies that get to the last "
+    "fork. first word, positive: prompts whose likelier answer is the first answer word, or the positive "
+    "persona's, at the start of the reply → at its end. personas: change of the answer's log-ratio at the "
+    "start, from the negative persona to the positive one, in nats, with its 95 % interval."
 )
 
 

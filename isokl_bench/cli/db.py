@@ -119,9 +119,9 @@ def export(run: str, output: Path | None, db: str) -> None:
 def merge(others: tuple[str, ...], db: str) -> None:
     """Add what OTHER databases hold, such as those of other machines.
 
-    Runs of the same configuration come side by side, under new ids; nothing that is stored is changed. A run that
-    was merged before is left out, so merging again adds only what is new (but no metric that was added to such a
-    run since), and so is one that is still running. The OTHER databases stay as they are.
+    Runs of the same configuration come side by side, under new ids; nothing that is stored is changed. A run
+    that was merged before is left out, so merging again adds only what is new (but no metric that was added
+    to such a run since), and so is one that is still running. The OTHER databases stay as they are.
     """
     from contextlib import ExitStack
 

@@ -17,8 +17,8 @@ from isokl_registry import IsoklError, cache, unknown
 def models(ctx: click.Context, as_json: bool) -> None:
     """List the converted models in the cache folder: a GGUF file is converted once for each dtype, and kept.
 
-    The folder is isokl/models in the user's cache folder, or models in ISOKL_CACHE. Beyond 20 GB, what was used longest ago
-    is dropped. `isokl plugins` lists the models that can be named.
+    The folder is isokl/models in the user's cache folder, or models in ISOKL_CACHE. Beyond 20 GB, what was
+    used longest ago is dropped. `isokl plugins` lists the models that can be named.
     """
     if ctx.invoked_subcommand is not None:
         return

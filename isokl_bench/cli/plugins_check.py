@@ -29,8 +29,8 @@ OUTCOMES: dict[str, Style] = {
 def check(ctx: click.Context, name: str, load: bool, as_json: bool) -> None:
     """Run the laws of the contract against the plugin NAME, or NAME[key=value] with its parameters.
 
-    Each law passes, fails, or is skipped where it does not apply, with the reason; they run on small made-up data, in
-    seconds. The exit code is 1 when one fails.
+    Each law passes, fails, or is skipped where it does not apply, with the reason; they run on small made-up
+    data, in seconds. The exit code is 1 when one fails.
     """
     from isokl_registry.conformance import find
 

@@ -52,7 +52,8 @@ def _kind(ctx: click.Context, param: click.Parameter, value: str) -> str:
 def new(kind: str, name: str, output: Path | None) -> None:
     """Write a plugin project with one method (or stat, or metric; KIND) called NAME, and its tests.
 
-    It works as it stands: installed with pip, it passes its tests. What it computes is an example to be changed.
+    It works as it stands: installed with pip, it passes its tests. What it computes is an example to be
+    changed.
     """
     _check_name(kind, name)
     values = _values(kind, name)
@@ -94,7 +95,8 @@ def _values(kind: str, name: str) -> dict[str, str]:
 
 
 def _write(kind: str, values: dict[str, str], folder: Path) -> list[str]:
-    """Fill in the templates and return the names of the files. Raises IsoklError when the folder is there already."""
+    """Fill in the templates and return the names of the files. Raises IsoklError when the folder is there
+    already."""
     sources = [*sorted((TEMPLATES / kind).iterdir()), *sorted((TEMPLATES / "project").iterdir())]
     files = {
         source.name.removesuffix(".in").replace("MODULE", values["module"]): Template(

@@ -14,7 +14,8 @@ from isokl_bench.pipeline.events import Event, Listener, silent
 
 @contextmanager
 def show(*, quiet: bool, as_json: bool) -> Iterator[Listener]:
-    """A listener: a live bar on a terminal, plain lines elsewhere, JSON lines for programs, nothing when quiet."""
+    """A listener: a live bar on a terminal, plain lines elsewhere, JSON lines for programs, nothing when
+    quiet."""
     if quiet:
         yield silent
     elif as_json:

@@ -77,7 +77,8 @@ def sweep(
     Keys of the file are the long names of the options of `isokl run` (with _ for -, alphas and metrics as lists). Cells
     that are stored already are not run again; a cell that fails is stored with its error and the rest goes on.
     """
-    from isokl_bench.cli.sweep_progress import print_plan, show_sweep
+    from isokl_bench.cli.sweep_plan import print_plan
+    from isokl_bench.cli.sweep_progress import show_sweep
     from isokl_bench.sweep.grid import cells, read_file, read_preset
     from isokl_bench.sweep.plan import estimate, plan_cells, to_run
     from isokl_bench.sweep.run import run_cells

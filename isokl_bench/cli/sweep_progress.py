@@ -5,54 +5,19 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from isokl_bench.sweep.plan import FAILED, STORED, Cell
+from isokl_bench.cli.sweep_plan import duration, named, plan_line
+from isokl_bench.sweep.plan import STORED, Cell
 from isokl_bench.sweep.worker import Outcome, Progress
 from isokl_db import StoreError
 
-SHOWN = 60  # cells that a plan lists
-
-
-def print_plan(cells: Sequence[Cell], todo: Sequence[Cell], seconds: float | None, *, as_json: bool) -> None:
-    """What a sweep would do, as a table or as JSON lines."""
-    if as_json:
-        for cell in cells:
-            click.echo(json.dumps(_named(cell) | {"state": cell.state, "error": cell.error}))
-        return
-    for cell in cells[:SHOWN]:
-        click.echo(f"{cell.state:<8} {cell.label}" + (f": {cell.error}" if cell.error else ""))
-    if len(cells) > SHOWN:
-        click.echo(f"… and {len(cells) - SHOWN} more (--json lists all)")
-    click.echo(plan_line(cells, todo, seconds))
-
-
-def plan_line(cells: Sequence[Cell], todo: Sequence[Cell], seconds: float | None) -> str:
-    """How many cells there are, how many are stored, and how long the rest may take."""
-    states = Counter(cell.state for cell in cells)
-    parts = [f"{len(cells)} cell{'s' if len(cells) > 1 else ''}: {states[STORED]} stored already"]
-    if states[FAILED]:
-        retried = any(cell.state == FAILED for cell in todo)
-        parts.append(
-            f"{states[FAILED]} failed before" + ("" if retried else " (--retry-failed runs them again)")
-        )
-    parts.append(f"{len(todo)} to run")
-    if todo:
-        guess = "no past run tells how long that takes" if seconds is None else f"about {duration(seconds)}"
-        parts.append(guess)
-    return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """As people say it: 40 s, 7 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 class Screen:
@@ -141,64 +106,62 @@ class JsonLines(Screen):
         self.outcomes[cell.index] = outcome
         found: dict[str, Any] = {"state": outcome.state, "error": outcome.error, "attempt": outcome.attempt}
         found |= {"seconds": round(outcome.seconds, 3), "calibrations": outcome.found}
-        click.echo(json.dumps({"event": "cell"} | _named(cell) | found))
+        click.echo(json.dumps({"event": "cell"} | named(cell) | found))
 
     def close(self, db: str) -> None:
         failures = self.failures()
-        reasons = [_named(cell) | {"reason": reason} for cell, reason in failures]
+        reasons = [named(cell) | {"reason": reason} for cell, reason in failures]
         summary = {"event": "sweep", "cells": len(self.cells), "stored": len(self.cells) - len(failures)}
         click.echo(json.dumps(summary | {"not_stored": reasons}))
 
 
 class Live(Screen):
-    """A bar with the time left, and below it a line for each worker."""
+    """A bar with the time left, and below it one for each worker."""
 
     def __init__(self, cells: Sequence[Cell], todo: Sequence[Cell], jobs: int, seconds: float | None) -> None:
         from rich.console import Console
-        from rich.live import Live as RichLive
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+        from rich.progress import Progress as Bars
+        from rich.table import Column
 
         super().__init__(cells, todo, jobs, seconds)
-        self.workers: dict[int, Progress] = {}
         self.labels = {cell.index: cell.label for cell in cells}
-        self.console = Console(stderr=True, highlight=False)
-        self.live = RichLive(
-            get_renderable=self.draw, console=self.console, refresh_per_second=4, transient=True
-        )
+        one_line = Column(no_wrap=True, overflow="ellipsis")
+        words = TextColumn("{task.description}", markup=False, table_column=one_line)
+        console = Console(stderr=True, highlight=False)
+        columns = (BarColumn(24), TaskProgressColumn(), words)
+        self.bars = Bars(*columns, console=console, refresh_per_second=4, transient=True)
+        self.whole = self.bars.add_task(self.words(), total=max(1, len(todo)))
+        self.bar_of: dict[int, TaskID] = {}  # by worker
 
     def tell(self, progress: Progress) -> None:
-        if progress.cell not in self.outcomes:  # a last message may come after the outcome
-            self.workers[progress.worker] = progress
+        if progress.cell in self.outcomes:  # a last message may come after the outcome
+            return
+        if progress.worker not in self.bar_of:
+            self.bar_of[progress.worker] = self.bars.add_task("", total=1.0)
+        bar, words = self.bar_of[progress.worker], f"{self.labels[progress.cell]}: {progress.text}"
+        self.bars.update(bar, completed=progress.share, description=words, visible=True, cell=progress.cell)
+        self.show_whole()
 
     def ended(self, cell: Cell, outcome: Outcome) -> None:
-        self.workers = {pid: p for pid, p in list(self.workers.items()) if p.cell != cell.index}
+        for bar in self.bars.tasks:
+            if bar.fields.get("cell") == cell.index:
+                self.bars.update(bar.id, completed=0.0, visible=False)
         super().ended(cell, outcome)
+        self.show_whole()
+
+    def show_whole(self) -> None:
+        """The first bar: what has ended and the shares of what is running."""
+        running = sum(bar.completed for bar in self.bars.tasks if bar.id != self.whole)
+        self.bars.update(self.whole, completed=len(self.outcomes) + running, description=self.words())
+
+    def words(self) -> str:
+        """How many cells have ended, and how long the rest may take."""
+        left = self.left()
+        return f"{len(self.outcomes)}/{len(self.todo)} cells" + (f", {duration(left)} left" if left else "")
 
     def say(self, line: str) -> None:
-        self.console.print(line, markup=False, soft_wrap=True)
-
-    def draw(self) -> Any:
-        from rich.console import Group
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
-        running = list(self.workers.values())
-        share = (len(self.outcomes) + sum(p.share for p in running)) / max(1, len(self.todo))
-        left = self.left()
-        head = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=1.0, completed=min(share, 1.0), width=30)
-        words = f"{len(self.outcomes)}/{len(self.todo)} cells" + (f", {duration(left)} left" if left else "")
-        head.add_row(bar, words)
-        lines = [
-            Text(
-                f"  {p.share:>4.0%}  {self.labels[p.cell]}: {p.text}",
-                style="dim",
-                overflow="ellipsis",
-                no_wrap=True,
-            )
-            for p in running[: self.jobs]
-        ]
-        return Group(head, *lines)
+        self.bars.console.print(line, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -212,13 +175,14 @@ def show_sweep(
     quiet: bool,
     as_json: bool,
 ) -> Iterator[Screen]:
-    """The screen that fits: live on a terminal, plain lines elsewhere, JSON lines for programs, nothing when quiet."""
+    """The screen that fits: live on a terminal, plain lines elsewhere, JSON lines for programs, nothing when
+    quiet."""
     kind = Quiet if quiet else JsonLines if as_json else Live if sys.stderr.isatty() else Screen
     screen = kind(cells, todo, jobs, seconds)
     if not as_json:
         screen.say(plan_line(cells, todo, seconds))
     try:
-        with screen.live if isinstance(screen, Live) else nullcontext():
+        with screen.bars if isinstance(screen, Live) else nullcontext():
             yield screen
     except StoreError:
         screen.close(db)
@@ -233,7 +197,3 @@ def _found(row: dict[str, Any]) -> str:
     )
     text = f"{sign}{row['outcome'].replace('_', ' ')}, {dose}"
     return text + (f", holdout {row['holdout']:.2f}" if row["holdout"] is not None else "")
-
-
-def _named(cell: Cell) -> dict[str, Any]:
-    return {"cell": cell.label, "hash": cell.hash}

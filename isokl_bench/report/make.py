@@ -1,4 +1,5 @@
-"""The whole report: Table 1, the rankings, the leaderboard and the figures, read from the store, printed and written."""
+"""The whole report: Table 1, the rankings, the leaderboard and the figures, read from the store, printed and
+written."""
 
 from __future__ import annotations
 
@@ -43,9 +44,11 @@ def _uncollected() -> Iterator[None]:
 def make_report(
     store: Store, folder: Path, filters: Mapping[str, Sequence[str]], console: Console
 ) -> list[Path]:
-    """Print Table 1 and the rankings, write them and the figures into the folder, and return what was written.
+    """Print Table 1 and the rankings, write them and the figures into the folder, and return what was
+    written.
 
-    Raises IsoklError when no finished run is selected or a file cannot be written, StoreError when the store fails."""
+    Raises IsoklError when no finished run is selected or a file cannot be written, StoreError when the store
+    fails."""
     table = Table1(table_rows(store, finished_runs(store, filters)))
     cells = Cells(table)
     print_table(cells, console)

@@ -10,7 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def render(template: str, **values: Any) -> str:
-    """The page; every value is escaped where it stands, since names and texts come from models and strangers."""
+    """The page; every value is escaped where it stands, since names and texts come from models and
+    strangers."""
     return _environment().get_template(template).render(values)
 
 

@@ -56,7 +56,7 @@ def test_locked(path: Path, begin: Begin, config: Any, locker: Callable[[], "Pop
         actions = [lambda: store.begin(config(), prompts={}, provenance={}), store.attempt(attempt.id).done]
         for action in actions:
             assert message(action) == f"{path} is locked by another process; wait for it or use another --db"
-        process.communicate("release\n", timeout=10)
+        process.communicate("release\n")
         store.attempt(attempt.id).done()
 
 
@@ -183,7 +183,7 @@ def test_permissions(
 ) -> None:
     (public / "isokl.db").chmod(file_mode)
     public.chmod(folder_mode)
-    out, err = spawn(AS_NOBODY, str(public / "isokl.db")).communicate(timeout=30)
+    out, err = spawn(AS_NOBODY, str(public / "isokl.db")).communicate()
     assert err == ""
     assert out.splitlines() == [writing.format(public), (reading or writing).format(public)]
 
@@ -222,7 +222,7 @@ attempt.commit_phase("small", 1.0)
 
 def test_file_size_limit(path: Path, spawn: Spawn) -> None:
     """Python ignores SIGXFSZ, so the write fails, SQLite hears of it, and the process lives."""
-    out, err = spawn(FILLS_UP).communicate(timeout=30)
+    out, err = spawn(FILLS_UP).communicate()
     assert err == ""
     text, phases = out.splitlines()
     assert text.startswith(

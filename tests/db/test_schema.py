@@ -44,7 +44,8 @@ def test_the_migrations_write_the_very_sql_of_the_models(store: Store) -> None:
 
 
 def _sql(connection: Any) -> dict[str, list[str]]:
-    """Name and SQL of everything in a SQLite database; constraints in any order, and no quotes (renaming adds some)."""
+    """Name and SQL of everything in a SQLite database; constraints in any order, and no quotes (renaming adds
+    some)."""
     found = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
     lines = {
         name: sorted(line.strip(" ,\t") for line in sql.replace('"', "").splitlines()) for name, sql in found

@@ -49,7 +49,7 @@ def all_at_once(processes: list["Popen[str]"]) -> None:
 def test_eight_processes_write_at_once_and_nothing_is_lost(spawn: Spawn, path: Path) -> None:
     processes = [spawn(WRITES, str(me)) for me in range(WRITERS)]
     all_at_once(processes)
-    assert [process.communicate(timeout=120)[1] for process in processes] == [""] * WRITERS
+    assert [process.communicate()[1] for process in processes] == [""] * WRITERS
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     with Store(path, read_only=True) as store:
@@ -92,7 +92,7 @@ def test_a_dead_attempt_under_a_failed_one_is_not_in_the_way(store: Store, spawn
     dead = spawn(
         "from isokl_db import Store; Store(sys.argv[1]).begin({'seed': 0}, prompts={}, provenance={})"
     )
-    assert dead.communicate(timeout=60)[1] == ""
+    assert dead.communicate()[1] == ""
     store.begin({"seed": 0}, prompts={}, provenance={}).fail("it broke")
     assert store.begin_exclusive({"seed": 0}, prompts={}, provenance={}) is not None
 

@@ -51,7 +51,7 @@ def plane():
     return Angular().fit(contrast())
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=SEEDS, dose=st.floats(-1, 1), size=st.sampled_from([1e-3, 1.0, 1e4]))
 def test_spherical_goes_the_doses_share_of_the_way_and_keeps_the_norm(sphere, seed, dose, size):
     y = rows(seed, size)
@@ -116,7 +116,7 @@ def test_rotations_leave_zero_at_zero(sphere, plane, dose):
     assert torch.equal(steer(Angular(), zero, dose, plane), zero)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=SEEDS, dose=st.floats(-1e6, 1e6))
 def test_rotations_keep_the_norm_at_every_dose(sphere, plane, seed, dose):
     y = rows(seed)
@@ -145,7 +145,7 @@ def polar(y: torch.Tensor, plane: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
     return x.norm(dim=-1), torch.atan2(x[..., 1], x[..., 0])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=SEEDS, dose=st.floats(-math.pi, math.pi))
 def test_angular_turns_the_part_in_the_plane_by_the_dose_and_nothing_else(plane, seed, dose):
     y, basis = rows(seed), plane["plane"]

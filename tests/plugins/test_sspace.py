@@ -102,7 +102,7 @@ def test_in_the_basis_of_an_orthogonal_weight_sspace_is_a_gated_mean_difference(
 
 
 @given(seed=st.integers(0, 1000), inputs=st.integers(1, 30))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_coordinates_of_what_a_linear_writes_are_its_inputs_scaled(seed, inputs):
     """(y − b)U/√S = √S Vᵀx, up to the sign of each singular pair."""
     module = linear(seed, inputs=inputs).double()
@@ -185,7 +185,7 @@ def test_the_gate_is_0_where_the_output_is_the_bias(registry, spec):
 
 
 @given(seed=st.integers(0, 1000), r=st.integers(1, 14))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_ablation_removes_the_direction_and_does_so_once(registry, seed, r):
     module = linear(seed, inputs=2 * WIDE)
     method = registry.create("method", f"sspace_ablate[r={r}]")

@@ -100,7 +100,7 @@ def test_linear_act_refuses_equal_distributions():
         LinearAct().fit(contrast(negative.flip(0), negative))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=SEEDS, largest=st.sampled_from([0.0, 1.0, 30.0, 1000.0]), ties=st.booleans())
 def test_sinkhorn_keeps_the_marginals_at_any_cost(seed, largest, ties):
     random = np.random.default_rng(seed)

@@ -6,12 +6,8 @@ import sys
 from textwrap import dedent
 
 import pytest
-from hypothesis import settings
 
 from isokl_registry import Registry, load_registry
-
-settings.register_profile("isokl", settings(), deadline=None)  # a busy machine is no fault
-settings.load_profile("isokl")
 
 HEAD = '''
 from dataclasses import dataclass

@@ -7,8 +7,8 @@ from typing import Any
 
 import altair as alt
 
-# Altair's low-level classes throughout: alt.layer and alt.vconcat copy all they are given, over and over, which
-# takes seconds for a figure of many panels.
+# Altair's low-level classes throughout: alt.layer and alt.vconcat copy all they are given, over and over,
+# which takes seconds for a figure of many panels.
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
 DASHES = ([1, 0], [6, 3], [2, 2], [9, 3, 2, 3])
@@ -68,7 +68,8 @@ def top_level(blocks: Sequence[Any], heading: Any, data: Data) -> dict[str, Any]
 
 
 def still(panels: Any) -> Any:
-    """The same without the layers that only show under a pointer, for an image: drawing them would take seconds."""
+    """The same without the layers that only show under a pointer, for an image: drawing them would take
+    seconds."""
     if isinstance(panels, list):
         return [still(panel) for panel in panels if "tooltip" not in panel.get("encoding", {})]
     return {key: still(value) if key in PANELS else value for key, value in panels.items()}
@@ -112,7 +113,8 @@ def y_axis(title: str | None, values: Sequence[float] | None = None) -> Any:
 
 
 def _columns(names: Sequence[str]) -> int:
-    """0, which is all in one row, where that is no wider than the panels; else as many as fit side by side."""
+    """0, which is all in one row, where that is no wider than the panels; else as many as fit side by
+    side."""
     widths = [36 + 7 * len(name) for name in names]
     return 0 if sum(widths) <= WIDTH else max(1, WIDTH // max(widths))
 
@@ -135,9 +137,7 @@ def _config() -> Any:
         labelColor=INK,
         labelLimit=WIDTH,
         symbolStrokeWidth=3,
-        layout=alt.ExprRef(
-            "{top: {direction: 'vertical', anchor: 'start', offset: 18, margin: 6}}"
-        ),  # one under the other
+        layout=alt.ExprRef("{top: {direction: 'vertical', anchor: 'start', offset: 18, margin: 6}}"),
     )
     view = alt.ViewConfig(stroke=None)
     return alt.Config(font="Helvetica, Arial, sans-serif", view=view, axis=axis, legend=legend)

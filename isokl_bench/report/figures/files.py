@@ -13,7 +13,8 @@ import vl_convert
 
 from isokl_bench.report.figures.drawing import still
 from isokl_bench.report.pages import render
-from isokl_bench.report.write import remove_file, write_file
+from isokl_bench.report.write import make_folder, remove_file, write_file
+from isokl_registry import IsoklError
 
 SCALE = 2  # pixels of the PNG per pixel of the drawing
 
@@ -21,21 +22,20 @@ SCALE = 2  # pixels of the PNG per pixel of the drawing
 def write_figure(folder: Path, name: str, specification: dict[str, Any] | None, title: str) -> list[Path]:
     """The figure as NAME.png, NAME.svg and NAME.html; without one, those of an earlier report are removed.
 
-    Drawing takes seconds, so what an earlier report drew for the same page is left as it is. Raises IsoklError when a
-    file cannot be written."""
-    images = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
-    page_file = folder / f"{name}.html"
+    Drawing takes seconds, so what an earlier report drew for the same page is left as it is. Raises
+    IsoklError when a file cannot be written."""
+    files = png_file, svg_file, page_file = [folder / f"{name}.{kind}" for kind in ("png", "svg", "html")]
     if specification is None:
-        for file in (*images, page_file):
+        for file in files:
             remove_file(file)
         return []
     text = page(specification, title)
-    if not _stands(page_file, text, images):
+    if not _stands(page_file, text, [png_file, svg_file]):
         drawing = svg(still(specification))
-        for file, content in zip(images, (png(drawing), drawing), strict=True):
-            write_file(file, content)
+        write_file(png_file, png(drawing))
+        write_file(svg_file, drawing)
         write_file(page_file, text)  # after its images: see _stands
-    return [*images, page_file]
+    return files
 
 
 def _stands(page_file: Path, text: str, images: list[Path]) -> bool:
@@ -60,7 +60,8 @@ def png(svg_text: str) -> bytes:
 
 
 def page(spec: dict[str, Any], title: str) -> str:
-    """A page on its own, with the values under the pointer. It names what its images are drawn from, and with what."""
+    """A page on its own, with the values under the pointer. It names what its images are drawn from, and with
+    what."""
     drawn = dumps([version("vl-convert-python"), SCALE, still(spec)])
     drawing = sha256(drawn.encode()).hexdigest()
     return render("figure.html", title=title, drawing=drawing, vega=vega_script(), specification=spec)
@@ -73,10 +74,8 @@ def vega_script() -> str:
     kept = user_cache_path("isokl-bench") / f"vega-{version('vl-convert-python')}.js"
     with suppress(OSError):
         return kept.read_text(encoding="utf-8")
-    script = str(vl_convert.javascript_bundle())  # type: ignore[call-arg]  # the stub demands what has a default
-    with suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(".part")
-        part.write_text(script, encoding="utf-8")
-        part.replace(kept)
+    script = str(vl_convert.javascript_bundle())  # type: ignore[call-arg]  # has a default, says no stub
+    with suppress(IsoklError):
+        make_folder(kept.parent)
+        write_file(kept, script)
     return script

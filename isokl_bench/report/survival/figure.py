@@ -1,4 +1,5 @@
-"""The survival figure: a Kaplan–Meier curve for each alpha, and under it how many rollouts are still at risk."""
+"""The survival figure: a Kaplan–Meier curve for each alpha, and under it how many rollouts are still at
+risk."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ Rows = list[dict[str, Any]]
 
 
 def survival_figure(sheet: SurvivalTable) -> dict[str, Any]:
-    """The Vega-Lite specification: a panel for each of the first 24 series, a block for each model and behavior."""
+    """The Vega-Lite specification: a panel for each of the first 24 series, a block for each model and
+    behavior."""
     series = sheet.series[:PANELS]
     with schemapi.debug_mode(False):  # else altair checks every object as it is made
         drawing = _Drawing(sheet, series)
@@ -46,16 +48,18 @@ def survival_figure(sheet: SurvivalTable) -> dict[str, Any]:
             [drawing.block(names, [s for s in series if s.row.first.names[:2] == names]) for names in blocks],
             title(
                 "How long can the steered model still answer?",
-                f"Kaplan–Meier share of rollouts that have not yet had a fork with an answer mass under {sheet.threshold:g}, "
-                "with its 95 % log-log interval.",
-                "Ticks: rollouts censored, because they or their window ended. Under each panel: rollouts still at risk.",
+                "Kaplan–Meier share of rollouts that have not yet had a fork with an answer mass under "
+                f"{sheet.threshold:g}, with its 95 % log-log interval.",
+                "Ticks: rollouts censored, because they or their window ended. "
+                "Under each panel: rollouts still at risk.",
             ),
             drawing.data,
         )
 
 
 def curve(survival: Survival) -> Rows:
-    """The steps of the curve: t, S, low, high and the rollouts at risk, from S = 1 at the beginning to its end."""
+    """The steps of the curve: t, S, low, high and the rollouts at risk, from S = 1 at the beginning to its
+    end."""
     times = survival.time if survival.time[0] == 0 else np.concatenate([[0.0], survival.time])
     steps = [(float(t), *survival.at(t), survival.at_risk(t)) for t in times]
     first = [] if steps[0][1] == 1 else [(0.0, 1.0, np.nan, np.nan, survival.n)]

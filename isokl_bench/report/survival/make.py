@@ -29,9 +29,9 @@ def make_survival(
 ) -> list[Path]:
     """Print the table, write it and the figures into the folder, and return what was written.
 
-    threshold: the answer mass under which a rollout is dead. normalize: divide each KL trajectory by its early p95.
-    Raises IsoklError when no finished run is selected or none has branch_pmass, for a threshold outside (0, 1), and when
-    a file cannot be written; StoreError when the store fails."""
+    threshold: the answer mass under which a rollout is dead. normalize: divide each KL trajectory by its
+    early p95. Raises IsoklError when no finished run is selected or none has branch_pmass, for a threshold
+    outside (0, 1), and when a file cannot be written; StoreError when the store fails."""
     if not 0 < threshold < 1:
         raise IsoklError(
             f"threshold {threshold:g} is no answer mass that can be crossed: give one between 0 and 1"
@@ -55,8 +55,8 @@ def _write_curves(sheet: SurvivalTable, folder: Path, console: Console) -> list[
 
     if len(sheet.series) > PANELS:
         console.print(
-            f"The survival figure draws the first {PANELS} of {len(sheet.series)} rows; choose others with --model, "
-            "--behavior, --method …"
+            f"The survival figure draws the first {PANELS} of {len(sheet.series)} rows; choose others with "
+            "--model, --behavior, --method …"
         )
     return write_figure(folder, "survival", survival_figure(sheet), "Survival")
 

@@ -67,7 +67,8 @@ def median_rows(found: Trajectories) -> Rows:
 
 
 def domain(spaghetti: Spaghetti) -> list[float]:
-    """From the decade under nearly all that is drawn, four decades under 1 at most, to above the highest line."""
+    """From the decade under nearly all that is drawn, four decades under 1 at most, to above the highest
+    line."""
     values = np.concatenate([panel.kl[panel.drawn].ravel() for panel in spaghetti.panels])
     values = values[~np.isnan(values)]
     low = math.floor(math.log10(max(FLOOR, float(np.percentile(values, 5)))))
@@ -77,12 +78,12 @@ def domain(spaghetti: Spaghetti) -> list[float]:
 def _subtitle(sheet: SurvivalTable, spaghetti: Spaghetti) -> list[str]:
     panels = spaghetti.panels
     width = max(panel.width for panel in panels)
-    binned = (
-        f", means of {'up to ' * any(p.width < width for p in panels)}{width} tokens" if width > 1 else ""
-    )
+    narrower = any(panel.width < width for panel in panels)
+    binned = f", means of {'up to ' * narrower}{width} tokens" if width > 1 else ""
     some = f" Of each panel {LINES} lines at most are drawn, evenly spread over seeds and prompts."
+    dead = f"dead: with an answer mass under {sheet.threshold:g} at a fork"
     lines = [
-        f"A line: one rollout on a holdout prompt{binned}; dead: with an answer mass under {sheet.threshold:g} at a fork.",
+        f"A line: one rollout on a holdout prompt{binned}; {dead}.",
         f"Black: the median of all that are still running.{some * any(len(p.kl) > LINES for p in panels)}",
     ]
     if spaghetti.normalized:

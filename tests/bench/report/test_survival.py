@@ -129,7 +129,6 @@ def seeds(store: Store) -> Store:
 def _short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Packing the script of a page takes seconds; test_report does it once."""
     monkeypatch.setattr(figure_files, "vega_script", lambda: "")
-    monkeypatch.delenv("ISOKL_DB", raising=False)
 
 
 def sheet(store: Store, threshold: float = 0.75) -> SurvivalTable:

@@ -79,7 +79,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.delenv("ISOKL_DB", raising=False)
         yield
 
 

@@ -86,7 +86,6 @@ FAULTS = {  # what each of them is reported as
     "leaves": "a plugin ended the worker process (exit code 0)",
     "panics": "I panic",
     "mumbles": "no text: \\udc80",
-    "hangs": "took longer than 12 s (--timeout-cell)",
 }
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for worker processes in /proc")
@@ -118,7 +117,7 @@ def start(*args, cwd, limit=None, path=None):
 def sweep(*args, cwd, **options):
     """The same, waited for: exit code, and what it said."""
     process = start(*args, cwd=cwd, **options)
-    _, said = process.communicate(timeout=240)
+    _, said = process.communicate()
     return process.returncode, said
 
 
@@ -171,7 +170,6 @@ def grid(folder, models, seeds, methods=("mean_diff", "pca")):
     return file
 
 
-@pytest.mark.timeout(600)
 def test_twenty_kills_at_random_moments_lose_and_change_nothing(tmp_path):
     """About ten sweeps over one grid, of each a worker and then the whole sweep are killed; where the machine is so fast
     that a sweep ends before, the grid grows."""
@@ -217,7 +215,7 @@ def test_a_worker_that_is_killed_takes_nothing_with_it(tmp_path):
     assert "4 to run" in first
     assert "[1/4]" in process.stderr.readline()
     os.kill(workers(process)[0], signal.SIGKILL)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate()
     assert process.returncode == 1
     assert "was ended by SIGKILL: out of memory?" in said
     assert "3 of 4 cells stored, 1 not" in said
@@ -235,13 +233,16 @@ def test_plugins_that_raise_give_nan_exit_die_or_hang_fail_alone(tmp_path):
     (info / "entry_points.txt").write_text("[isokl]\nfaulty = isokl_faulty\n")
     (plugins / "isokl_faulty.py").write_text(FAULTY)
     file = grid(tmp_path, ("tiny-qwen",), [0], (*FAULTS, "pca"))
-    code, said = sweep(file, "--jobs", 2, "--timeout-cell", 12, cwd=tmp_path, path=plugins)
+    code, said = sweep(file, "--jobs", 2, cwd=tmp_path, path=plugins)
     assert code == 1
-    assert "1 of 9 cells stored, 8 not" in said
+    assert "1 of 8 cells stored, 7 not" in said
+    code, hung = sweep(file, "--method", "hangs", "--timeout-cell", 12, cwd=tmp_path, path=plugins)
+    assert code == 1
+    assert "took longer than 12 s (--timeout-cell)" in hung
     with Store(tmp_path / "isokl.db", read_only=True) as store:
         rows = store.rows("select method, state, error from runs")
     stored = {row["method"]: row["error"] for row in rows if row["state"] == "failed"}
-    assert stored.keys() == FAULTS.keys()
+    assert stored.keys() == {*FAULTS, "hangs"}
     for method, words in FAULTS.items():
         assert words in stored[method]
         assert words in said
@@ -249,9 +250,9 @@ def test_plugins_that_raise_give_nan_exit_die_or_hang_fail_alone(tmp_path):
     assert "Traceback" not in said
     code, said = sweep(file, cwd=tmp_path, path=plugins)
     assert code == 1
-    assert "1 stored already, 8 failed before (--retry-failed runs them again), 0 to run" in said
+    assert "1 stored already, 7 failed before (--retry-failed runs them again), 0 to run" in said
     process = start(file, "--retry-failed", "--method", "panics", "--json", cwd=tmp_path, path=plugins)
-    out, said = process.communicate(timeout=60)
+    out, said = process.communicate()
     assert process.returncode == 1
     assert [json.loads(line)["event"] for line in out.splitlines()] == ["cell", "sweep"]
     assert "I go to standard output" in said
@@ -265,7 +266,7 @@ def test_a_worker_that_dies_before_its_first_cell_is_not_waited_for(tmp_path):
     while not workers(process):
         time.sleep(0.01)
     os.kill(workers(process)[0], signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate()
     assert process.returncode == 1
     assert "was ended by SIGKILL" in said
     assert "1 of 2 cells stored, 1 not" in said
@@ -280,7 +281,7 @@ def test_ctrl_c_or_a_polite_kill_stops_the_workers_and_says_how_to_go_on(tmp_pat
     at_work = workers(process)
     assert len(at_work) == 2
     (os.killpg if whole_group else os.kill)(process.pid, number)  # a terminal tells them all
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate()
     assert process.returncode == 130
     assert "the same command (without --force) goes on from there" in said
     assert "Traceback" not in said
@@ -327,7 +328,7 @@ def test_two_sweeps_over_one_grid_share_the_work(tmp_path):
     with Store(tmp_path / "isokl.db"):
         pass
     both = [start(file, cwd=tmp_path) for _ in range(2)]
-    said = [process.communicate(timeout=120)[1] for process in both]
+    said = [process.communicate()[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert len(numbers(tmp_path / "isokl.db")) == 8
     with Store(tmp_path / "isokl.db", read_only=True) as store:
