@@ -21,8 +21,9 @@ demo: $(READY)  ## Steer a real language model, store the run, report it and sho
 	@.venv/bin/isokl report traces --prompt 0 --prompt 1 --alpha 1 --alpha 4
 	@echo "Next: .venv/bin/isokl run --method pca --model smollm2 --dtype $(DTYPE); .venv/bin/isokl report compares the two"
 
+# Two workers, of one thread each (tests/conftest.py), take whole files in turn, so that no model is loaded twice.
 test: $(READY)  ## Run the whole test suite
-	@.venv/bin/pytest -q
+	@.venv/bin/pytest -q -n 2 --dist loadscope --no-loadscope-reorder
 
 bench: $(READY)  ## Time the engine beside the slow, obvious way, and print the table
 	@.venv/bin/pytest -q tests/benchmarks -o python_files='bench_*.py' --timeout 1800 --benchmark-disable-gc -W ignore

@@ -15,22 +15,19 @@ from isokl_registry import IsoklError, load_registry
 from isokl_registry.registry import NAME
 
 TEMPLATES = Path(__file__).with_name("templates")
-KINDS = ("method", "stat", "metric")
+KINDS = {  # what a README calls it, and the options that run it
+    "method": ("steering method", "--method {name}"),
+    "stat": ("calibration stat", "--method pca --stat {name}"),
+    "metric": ("metric", "--method pca --metric {name}"),
+}
 OTHER = {
     "behavior": "a behavior is a TOML file: write one and give it as --behavior haste.toml",
     "model": "a model is a hub id or a folder: give it as --model FOLDER",
 }
 TAKEN_BY_TEMPLATES = {
-    "Callable",
-    "ClassVar",
-    "Contrast",
-    "Iterable",
-    "Measurement",
-    "Method",
-    "Metric",
-    "Session",
-}
-TAKEN_BY_TEMPLATES |= {"Array", "SimpleNamespace", "Site", "Stat", "State", "Tensor", "TokenValues"}
+    "Array", "Callable", "ClassVar", "Contrast", "Iterable", "Measurement", "Method", "Metric", "Session",
+    "SimpleNamespace", "Site", "Stat", "State", "Tensor", "TokenValues",
+}  # fmt: skip
 
 
 def _kind(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -85,8 +82,11 @@ def _values(kind: str, name: str) -> dict[str, str]:
     class_name = "".join(word[0].upper() + word[1:] for word in words)
     if not class_name.isidentifier() or keyword.iskeyword(class_name) or class_name in TAKEN_BY_TEMPLATES:
         class_name = f"My{class_name}"
+    what, options = KINDS[kind]
     return {
         "kind": kind,
+        "what": what,
+        "options": options.format(name=name),
         "name": name,
         "module": module,
         "distribution": module.replace("_", "-"),
@@ -97,13 +97,12 @@ def _values(kind: str, name: str) -> dict[str, str]:
 def _write(kind: str, values: dict[str, str], folder: Path) -> list[str]:
     """Fill in the templates and return the names of the files. Raises IsoklError when the folder is there
     already."""
-    sources = [*sorted((TEMPLATES / kind).iterdir()), *sorted((TEMPLATES / "project").iterdir())]
-    files = {
-        source.name.removesuffix(".in").replace("MODULE", values["module"]): Template(
-            source.read_text(encoding="utf-8")
-        ).substitute(values)
-        for source in sources
-    }
+    files: dict[str, str] = {}
+    for source in (*sorted((TEMPLATES / kind).iterdir()), *sorted((TEMPLATES / "project").iterdir())):
+        template = Template(source.read_text(encoding="utf-8"))
+        files[source.name.removesuffix(".in").replace("MODULE", values["module"])] = template.substitute(
+            values
+        )
     try:
         folder.mkdir(parents=True)
         for name, text in files.items():

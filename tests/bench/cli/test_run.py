@@ -207,7 +207,7 @@ def test_ctrl_c_says_how_to_go_on_and_goes_on(tmp_path):
         signal.signal, signal.SIGINT, signal.SIG_DFL
     )  # what a shell starts with & is deaf to Ctrl-C
     child = subprocess.Popen(
-        [ISOKL, *RUN, *SMALL], cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listen
+        [ISOKL, *RUN, *SMALL, *METRICS], cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listen
     )
     for line in child.stderr:
         if line.startswith("validating"):
@@ -218,7 +218,7 @@ def test_ctrl_c_says_how_to_go_on_and_goes_on(tmp_path):
     assert child.wait() == 130
     assert "goes on from there" in rest
     assert "Traceback" not in rest
-    again = isokl(*RUN, *SMALL, cwd=tmp_path)
+    again = isokl(*RUN, *SMALL, *METRICS, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "picking up attempt 1 after fit, calibrate +1" in again.stderr
 
