@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def behaviors() -> None:
-    """Look into behaviors before they are measured."""
+    """Check behaviors before they are measured."""
 
 
 @behaviors.command()
@@ -37,12 +37,11 @@ def behaviors() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
 @click.pass_context
 def check(ctx: click.Context, /, names: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Ask the unsteered model a behavior's prompts (NAME or FILE.toml; all that are registered, if none is
-    given).
+    """Ask the unsteered model the prompts of a behavior (NAME or FILE.toml; by default, all that are
+    registered).
 
-    Do replies last as long as a calibration reads them? Does it answer, wherever it is interrupted? Are its
-    answers on both sides, and do the personas move them? The exit code is 1 where one of the first two falls
-    short.
+    Are replies long enough for a calibration? Does the model answer wherever it is interrupted? Do its answers
+    fall on both sides, and do the personas move them? The exit code is 1 if either of the first two fails.
     """
     found = _checked(names, **options)
     if as_json:

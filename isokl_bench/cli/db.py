@@ -1,4 +1,4 @@
-"""`isokl db`: look into the results database without changing it, and add others to it."""
+"""`isokl db`: look into the results database without changing it, and merge others into it."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ _UNFOLDED = 1_000_000
 
 @click.group(name="db")
 def db() -> None:
-    """Look into the results database: where it is, what it holds, one run of it; and join several."""
+    """Look into the results database, export a run from it, and merge other databases into it."""
 
 
 @db.command()
@@ -63,7 +63,7 @@ def tables(db: str) -> None:
 def query(sql: str, layout: str, db: str) -> None:
     """Run one SELECT and print its rows; a query can never write.
 
-    The views are made for people: runs, results, result_summaries, result_measurements, result_traces.
+    Start with the views: runs, results, result_summaries, result_measurements, result_traces.
     """
     with _reading(db) as store:
         found = store.query(sql)
@@ -117,11 +117,11 @@ def export(run: str, output: Path | None, db: str) -> None:
 @click.argument("others", metavar="OTHER...", nargs=-1, required=True)
 @db_option
 def merge(others: tuple[str, ...], db: str) -> None:
-    """Add what OTHER databases hold, such as those of other machines.
+    """Add the runs of OTHER databases, such as those of other machines.
 
-    Runs of the same configuration come side by side, under new ids; nothing that is stored is changed. A run
-    that was merged before is left out, so merging again adds only what is new (but no metric that was added
-    to such a run since), and so is one that is still running. The OTHER databases stay as they are.
+    Runs of the same configuration are kept side by side, under new ids; nothing already stored is changed. Runs
+    that were merged before are skipped, so merging again adds only what is new (but not a metric that was added
+    to such a run since), and so are runs that have not ended. The OTHER databases are only read.
     """
     from contextlib import ExitStack
 

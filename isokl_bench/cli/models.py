@@ -17,8 +17,8 @@ from isokl_registry import IsoklError, cache, unknown
 def models(ctx: click.Context, as_json: bool) -> None:
     """List the converted models in the cache folder: a GGUF file is converted once for each dtype, and kept.
 
-    The folder is isokl/models in the user's cache folder, or models in ISOKL_CACHE. Beyond 20 GB, what was
-    used longest ago is dropped. `isokl plugins` lists the models that can be named.
+    The folder is isokl/models in the user's cache folder, or models in ISOKL_CACHE. Above 20 GB, the least
+    recently used are dropped. `isokl plugins` lists the models that can be named.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -51,7 +51,7 @@ def models(ctx: click.Context, as_json: bool) -> None:
 @click.argument("name", required=False)
 @click.option("--all", "everything", is_flag=True, help="Drop everything.")
 def clear(name: str | None, everything: bool) -> None:
-    """Drop what is called NAME, in every dtype.
+    """Drop the converted model NAME, in every dtype.
 
     It is converted again when it is needed."""
     if (name is None) != everything:

@@ -22,7 +22,7 @@ FACTS = ("prompt_set", "path", "operation", "linears", "target", "unit", "versio
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @click.pass_context
 def plugins(ctx: click.Context, as_json: bool) -> None:
-    """List what there is of each kind, and the plugins that were left out."""
+    """List the plugins of each kind, and those that were left out."""
     if ctx.invoked_subcommand is not None:
         return
     registry = load_registry()

@@ -23,7 +23,7 @@ OUTCOMES: dict[str, Style] = {
 
 @click.command()
 @click.argument("name")
-@click.option("--load", is_flag=True, help="Load the weights too, where NAME is a model.")
+@click.option("--load", is_flag=True, help="Load the weights too, if NAME is a model.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the tables.")
 @click.pass_context
 def check(ctx: click.Context, name: str, load: bool, as_json: bool) -> None:

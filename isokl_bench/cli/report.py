@@ -21,12 +21,12 @@ _FILTERS = ("model", "method", "behavior", "protocol", "seed")
 @filter_options(*_FILTERS)
 @click.pass_context
 def report(ctx: click.Context, /, db: str, output: Path, **filters: tuple[str, ...]) -> None:
-    """Print Table 1 and write it and the figures as files.
+    """Print Table 1, and write it and the figures to files.
 
-    Written are table1 (md, csv, tex), figure1 (KL and answer mass along the text) and figure2 (effect against
-    measured KL; png, svg, html), where two or more methods can be compared, their ranking and, over two or
-    more pairs of model and behavior, their leaderboard (md, csv). Everything comes from the results database;
-    no model is loaded.
+    Files: table1 (md, csv, tex), figure1 (KL and answer mass along the text) and figure2 (effect against
+    measured KL; png, svg, html); where two or more methods can be compared, their ranking (md, csv), and over
+    two or more pairs of model and behavior, their leaderboard (md, csv). Everything comes from the results
+    database; no model is loaded.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -71,8 +71,8 @@ def traces(
 ) -> None:
     """Show sampled texts of the base and the steered model side by side.
 
-    RUN is an attempt id or the start of a config hash; without it, the latest finished run is shown, of those
-    that the filters let through. The colour of a token is its KL.
+    RUN is an attempt id or the start of a config hash; without it, the latest finished run that matches the
+    filters is shown. The colour of a token is its KL.
     """
     from isokl_bench.results.traces import read_traces
     from isokl_db import Store
@@ -106,11 +106,11 @@ def traces(
 @filter_options(*_FILTERS)
 @click.pass_context
 def survival(ctx: click.Context, /, threshold: float, normalize: bool, **_: Any) -> None:
-    """Print how long steered rollouts can still answer, and write it with figures of it.
+    """Print how long steered rollouts can still answer, and write the table and its figures to files.
 
     A rollout is alive until the first fork of branch_pmass at which its answer mass is under the threshold.
-    Written are survival.md, survival.csv, and as png, svg and html the Kaplan-Meier curves (survival) and the
-    KL trajectories of the living and the dead (spaghetti).
+    Files: survival.md, survival.csv, and as png, svg and html the Kaplan-Meier curves (survival) and the KL
+    trajectories of the living and the dead (spaghetti).
     """
     from isokl_bench.report.survival.make import make_survival
     from isokl_db import Store

@@ -26,8 +26,8 @@ from isokl_bench.pipeline.config import PROTOCOLS
 def verify(ctx: click.Context, /, db: str, protocol: str, as_json: bool, **filters: tuple[str, ...]) -> None:
     """Judge the claims R1 to R6 from what is stored.
 
-    Each claim holds, fails, or has not enough runs to tell; the numbers that decided it stand below. Only
-    runs with the budget kl_p95 = 1 count. The exit code is 0 when all six hold, else 1.
+    Each claim holds, fails, or has too few runs to tell; below it stand the numbers that decided it. Only
+    runs with the budget kl_p95 = 1 count. The exit code is 0 if all six hold, else 1.
     """
     from isokl_bench.claims.evidence import read_evidence
     from isokl_bench.claims.judge import as_dict, judge

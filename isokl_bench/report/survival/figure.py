@@ -42,7 +42,7 @@ def survival_figure(sheet: SurvivalTable) -> dict[str, Any]:
     behavior."""
     series = sheet.series[:PANELS]
     with schemapi.debug_mode(False):  # else altair checks every object as it is made
-        drawing = _Drawing(sheet, series)
+        drawing = _SurvivalPanels(sheet, series)
         blocks = list(dict.fromkeys(s.row.first.names[:2] for s in series))
         return top_level(
             [drawing.block(names, [s for s in series if s.row.first.names[:2] == names]) for names in blocks],
@@ -99,7 +99,7 @@ def ramp(n: int) -> list[str]:
     ]
 
 
-class _Drawing:
+class _SurvivalPanels:
     """The colours that all panels share, the panels, and their data by name."""
 
     def __init__(self, sheet: SurvivalTable, series: Iterable[Series]) -> None:

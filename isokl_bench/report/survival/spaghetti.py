@@ -38,7 +38,7 @@ Rows = list[dict[str, Any]]
 def spaghetti_figure(sheet: SurvivalTable, spaghetti: Spaghetti) -> dict[str, Any]:
     """The Vega-Lite specification: a row of panels, by alpha, for each row of Table 1."""
     with schemapi.debug_mode(False):  # else altair checks every object as it is made
-        drawing = _Drawing(sheet, spaghetti)
+        drawing = _SpaghettiPanels(sheet, spaghetti)
         blocks = [drawing.block(series, panels) for series, panels in spaghetti.rows]
         heading = title("Do the rollouts whose KL grows lose the answer?", *_subtitle(sheet, spaghetti))
         return top_level(blocks, heading, drawing.data)
@@ -100,7 +100,7 @@ def _drawable(kl: Array) -> list[float]:
     return [rounded(value) for value in np.maximum(kl, FLOOR)]
 
 
-class _Drawing:
+class _SpaghettiPanels:
     """The scales that all panels share, the panels, and their data by name."""
 
     def __init__(self, sheet: SurvivalTable, spaghetti: Spaghetti) -> None:
