@@ -111,7 +111,7 @@ def search(monkeypatch, registry, shape, *, target=1.0, method="mean_diff", sign
         return Calibrator(FakeLM(), steering, [[1]] * 32, 20, stat, target, 0.05).run(sign)
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(power=st.floats(0.3, 4), root=st.floats(-3, 5), target=st.floats(0.1, 5))
 def test_converges_on_any_power_law(power, root, target):
     from isokl_registry import load_registry
@@ -139,7 +139,7 @@ def test_jump_returns_the_largest_dose_under_the_target(monkeypatch, registry):
     assert found.slope is None
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(wave=st.floats(0, 0.9), phase=st.floats(0, 6), power=st.floats(0.5, 3))
 def test_on_waves_the_first_crossing_is_taken_and_the_interval_holds_it(wave, phase, power):
     from isokl_registry import load_registry
