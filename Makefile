@@ -25,7 +25,7 @@ test: $(READY)  ## Run the whole test suite
 	@.venv/bin/pytest -q
 
 docs: .venv/.docs  ## Build the documentation into build/site
-	@.venv/bin/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
 	@echo "build/site/index.html"
 
 bench: $(READY)  ## Time the engine beside the slow, obvious way, and print the table

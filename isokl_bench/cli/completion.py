@@ -16,9 +16,9 @@ def completion(ctx: click.Context, shell: str) -> None:
     """Print the script that completes commands and options when TAB is pressed.
 
     \b
-    bash: echo 'eval "$(isokl completion bash)"' >> ~/.bashrc
-    zsh:  echo 'eval "$(isokl completion zsh)"' >> ~/.zshrc
-    fish: isokl completion fish > ~/.config/fish/completions/isokl.fish
+        echo 'eval "$(isokl completion bash)"' >> ~/.bashrc
+        echo 'eval "$(isokl completion zsh)"' >> ~/.zshrc
+        isokl completion fish > ~/.config/fish/completions/isokl.fish
     """
     script = get_completion_class(shell)
     assert script is not None
