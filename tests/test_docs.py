@@ -65,10 +65,8 @@ def blocks(path: Path) -> list[Block]:
 def stored(tmp_path_factory):
     """A database with one run, which every page begins with."""
     path = tmp_path_factory.mktemp("stored") / "isokl.db"
-    assert (
-        invoke(shlex.split(f"run {SMALL['run']} --method mean_diff --model tiny-qwen --db {path} --quiet"))
-        == 0
-    )
+    line = f"run {SMALL['run']} --method mean_diff --model tiny-qwen --db {path} --quiet"
+    assert invoke(shlex.split(line)) == 0
     return path
 
 
@@ -79,17 +77,11 @@ def folder(stored, tmp_path, monkeypatch):
     monkeypatch.setenv("ISOKL_CACHE", str(tmp_path / "cache"))
     for name in ("isokl.db", "cluster.db"):
         shutil.copy(stored, tmp_path / name)
-    (haste,) = (
-        block.code for block in blocks(ROOT / "docs" / "write-a-behavior.md") if block.text == "haste.toml"
-    )
-    (tmp_path / "my.toml").write_text(
-        haste.replace("prompts = [", f"prompts = [{many_prompts()}"), encoding="utf-8"
-    )
+    pages = blocks(ROOT / "docs" / "write-a-behavior.md")
+    haste = next(block.code for block in pages if block.text == "haste.toml")
+    more = "".join(f'"Is it time, on day {day}?", ' for day in range(40))
+    (tmp_path / "my.toml").write_text(haste.replace("prompts = [", f"prompts = [{more}"), encoding="utf-8")
     return tmp_path
-
-
-def many_prompts() -> str:
-    return "".join(f'"Is it time, on day {day}?", ' for day in range(40))
 
 
 def small(line: str) -> list[str]:
@@ -136,15 +128,15 @@ def run_block(block: Block, namespace: dict[str, Any], capsys: pytest.CaptureFix
 def small_runs(monkeypatch):
     """`isokl_bench.run` makes small runs, too."""
     run = isokl_bench.run
+    small = {
+        "protocol": "published",
+        "holdout_prompts": 2,
+        "window": 6,
+        "fit_prompts": 8,
+        "alphas": (0.0, 1.0),
+    }
 
     def small_run(model: str, method: str, **options: Any) -> isokl_bench.Record:
-        small = {
-            "protocol": "published",
-            "holdout_prompts": 2,
-            "window": 6,
-            "fit_prompts": 8,
-            "alphas": (0.0, 1.0, 4.0),
-        }
         return run("tiny-qwen", method, **options | small)
 
     monkeypatch.setattr(isokl_bench, "run", small_run, raising=False)
@@ -170,6 +162,11 @@ def check_laws(page: ModuleType) -> None:
     for law in subject.laws:
         with suppress(Skipped):
             law.check(subject.plugin)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_every_fence_belongs_to_a_block_that_is_seen(path):
+    assert path.read_text(encoding="utf-8").count("```") == 2 * len(blocks(path))
 
 
 def test_few_blocks_are_left_out_and_each_says_why():
