@@ -117,7 +117,7 @@ def run_block(block: Block, namespace: dict[str, Any], capsys: pytest.CaptureFix
     elif block.language == "toml":
         tomllib.loads(block.code)
     elif block.language == "sh":
-        for line in re.split(r"\n|&&", block.code):
+        for line in re.split(r"\n|&&", block.code.replace("\\\n", "")):
             if line.strip() and not line.strip().startswith("#"):
                 run_line(line.strip(), capsys)
     else:
