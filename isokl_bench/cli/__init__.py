@@ -19,6 +19,8 @@ COMMANDS = {
     "plugins": "List what there is of each kind, and what was left out.",
     "models": "List and clear the converted models in the cache folder.",
     "db": "Look into the results database, and merge others into it.",
+    "info": "Print what a bug report needs.",
+    "completion": "Print the script that completes isokl lines in a shell.",
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 

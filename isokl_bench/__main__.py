@@ -1,0 +1,5 @@
+"""`python -m isokl_bench` is `isokl`."""
+
+from isokl_bench.cli import main
+
+main()
