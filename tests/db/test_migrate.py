@@ -244,7 +244,9 @@ def test_a_database_of_something_else_is_left_alone(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_processes_that_open_a_new_file_at_once_all_succeed(spawn: Callable[..., "Popen[str]"]) -> None:
+def test_processes_that_open_a_new_file_at_once_all_succeed(
+    spawn: Callable[..., "Popen[str]"], all_at_once: Callable[[list["Popen[str]"]], None]
+) -> None:
     script = """
 from isokl_db import Store
 print("ready", flush=True); sys.stdin.readline()
@@ -252,11 +254,5 @@ with Store(sys.argv[1]) as store:
     store.begin({"seed": int(sys.argv[2])}, prompts={}, provenance={}).done()
 """
     processes = [spawn(script, str(seed)) for seed in range(4)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
+    all_at_once(processes)
     assert [process.communicate()[1] for process in processes] == [""] * 4

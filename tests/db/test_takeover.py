@@ -42,12 +42,6 @@ print("mine" if attempt else "not mine", flush=True); sys.stdin.readline()
 """
 
 
-def tell(process: "Popen[str]") -> None:
-    assert process.stdin is not None
-    process.stdin.write("go\n")
-    process.stdin.flush()
-
-
 def hear(process: "Popen[str]") -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
@@ -83,11 +77,11 @@ def test_a_killed_run_keeps_its_finished_phases_and_goes_on_from_there(
     assert store.resumable(killed) is None
 
 
-def test_of_many_processes_one_takes_it(killed: str, spawn: Spawn, store: Store) -> None:
+def test_of_many_processes_one_takes_it(
+    killed: str, spawn: Spawn, store: Store, all_at_once: Callable[[list["Popen[str]"]], None]
+) -> None:
     processes = [spawn(TAKES_OVER, killed) for _ in range(3)]
-    assert [hear(process) for process in processes] == ["ready"] * 3
-    for process in processes:
-        tell(process)
+    all_at_once(processes)
     assert sorted(hear(process) for process in processes) == ["mine", "not mine", "not mine"]
     (row,) = store.rows("select pid, state from attempts")
     assert row["state"] == "running"

@@ -10,6 +10,7 @@ from typing import Any
 from isokl_db import Store, config_hash
 
 Spawn = Callable[..., "Popen[str]"]
+Release = Callable[[list["Popen[str]"]], None]
 WRITERS, RUNS, ROWS = 8, 12, 2_000
 
 WRITES = f"""
@@ -36,17 +37,9 @@ with Store(sys.argv[1]) as store:
 """
 
 
-def all_at_once(processes: list["Popen[str]"]) -> None:
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-
-
-def test_eight_processes_write_at_once_and_nothing_is_lost(spawn: Spawn, path: Path) -> None:
+def test_eight_processes_write_at_once_and_nothing_is_lost(
+    spawn: Spawn, path: Path, all_at_once: Release
+) -> None:
     processes = [spawn(WRITES, str(me)) for me in range(WRITERS)]
     all_at_once(processes)
     assert [process.communicate()[1] for process in processes] == [""] * WRITERS
@@ -66,7 +59,9 @@ def test_eight_processes_write_at_once_and_nothing_is_lost(spawn: Spawn, path: P
         assert found == expected
 
 
-def test_of_processes_that_want_to_be_alone_one_begins(spawn: Spawn, path: Path, store: Store) -> None:
+def test_of_processes_that_want_to_be_alone_one_begins(
+    spawn: Spawn, path: Path, store: Store, all_at_once: Release
+) -> None:
     processes = [spawn(BEGINS_ALONE) for _ in range(3)]
     all_at_once(processes)
     said = []
