@@ -126,11 +126,14 @@ class Live(Screen):
 
         super().__init__(cells, todo, jobs, seconds)
         self.labels = {cell.index: cell.label for cell in cells}
-        one_line = Column(no_wrap=True, overflow="ellipsis")
-        words = TextColumn("{task.description}", markup=False, table_column=one_line)
+        rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # a long text is cut, and the bars stay
+        columns = (
+            BarColumn(24, table_column=Column(width=24)),
+            TaskProgressColumn(table_column=Column(width=4)),
+            TextColumn("{task.description}", markup=False, table_column=rest),
+        )
         console = Console(stderr=True, highlight=False)
-        columns = (BarColumn(24), TaskProgressColumn(), words)
-        self.bars = Bars(*columns, console=console, refresh_per_second=4, transient=True)
+        self.bars = Bars(*columns, console=console, refresh_per_second=4, transient=True, expand=True)
         self.whole = self.bars.add_task(self.words(), total=max(1, len(todo)))
         self.bar_of: dict[int, TaskID] = {}  # by worker
 

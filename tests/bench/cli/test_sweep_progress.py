@@ -21,12 +21,16 @@ def screen(registry):
     return Live(cells, cells, jobs=2, seconds=60.0)
 
 
-def shown(screen: Live, width: int = 80) -> list[str]:
-    """The lines of the bars, each with its runs of spaces and bar made one."""
+def drawn(screen: Live, width: int = 80) -> list[str]:
+    """The lines as a terminal of this width shows them."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(screen.bars.get_renderable())
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    return [" ".join(line.replace("━", "").replace("╸", "").replace("╺", "").split()) for line in lines]
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
+def shown(screen: Live) -> list[str]:
+    """The same without the bars."""
+    return [" ".join(line.strip("━╸╺ ").split()) for line in drawn(screen)]
 
 
 def test_a_line_for_the_sweep_and_one_for_each_worker(screen):
@@ -46,7 +50,9 @@ def test_a_line_for_the_sweep_and_one_for_each_worker(screen):
     assert len(shown(screen)) == 3
 
 
-def test_a_line_is_cut_where_the_terminal_ends(screen):
+def test_a_long_text_is_cut_and_leaves_the_bars(screen):
     screen.tell(Progress(worker=11, cell=0, share=0.5, text="very " * 40))
-    assert len(shown(screen, width=60)) == 2
-    assert shown(screen, width=60)[1].endswith("…")
+    whole, worker = drawn(screen, width=60)
+    assert whole.startswith("━" * 4)
+    assert worker.startswith("━" * 11)
+    assert worker.rstrip().endswith("…")
