@@ -61,8 +61,8 @@ def test_methods_stand_by_their_mean_effect_over_pairs(store: Store) -> None:
         "pca": (1, 2, 1, 1),  # on llama it moves most, but the other way
     }
     assert (mean_diff.reached, mean_diff.runs) == (4, 4)
-    assert mean_diff.nll_ratio == pytest.approx(1.5)
-    assert mean_diff.pmass_change == pytest.approx(-0.05)
+    assert mean_diff.beside["nll_ratio"] == pytest.approx(1.5)
+    assert mean_diff.beside["pmass_change"] == pytest.approx(-0.05)
     assert mean_diff.seconds == pytest.approx(2.0)  # two phases of a second each
 
 
@@ -154,7 +154,7 @@ def test_the_answer_after_the_reply_stands_beside_the_one_at_once(store: Store) 
         for run in finished_runs(store, {"method": ["pca"], "model": [model]}):
             store.attempt(run.attempt).commit_phase("more", 1.0, summaries=rows)
     (board,) = boards(store)
-    found = {s.method: s.final for s in board.standings}
+    found = {s.method: s.later for s in board.standings}
     assert found == {"pca": pytest.approx(5.5), "mean_diff": None, "random": None}
     assert "| +5.50 |" in leaderboard_markdown([board])
 
@@ -168,7 +168,7 @@ def test_it_is_written_as_markdown_csv_and_text(store: Store) -> None:
     rows = list(csv.DictReader(io.StringIO(leaderboard_csv(found))))
     assert [row["method"] for row in rows] == ["mean_diff", "random", "pca"]
     assert float(rows[0]["effect_low"]) == pytest.approx(-1.2412, abs=1e-4)
-    assert rows[1]["above_random"] == ""
+    assert rows[1]["above_control"] == ""
     out = io.StringIO()
     print_leaderboards(found, Console(file=out, width=120))
     assert "Leaderboard over 2 pairs of model and behavior" in out.getvalue()
