@@ -96,7 +96,7 @@ def read_rows(store: Store, runs: Sequence[Run]) -> tuple[list[TableRow], list[M
     grouped = groupby(runs, key=lambda run: (run.names, run.dimensions, run.other))
     rows = [TableRow(list(found)) for _, found in grouped]
     measures = _measures(store)
-    stored = _stored(store, {(run.attempt, run.sign) for run in runs if run.reached}, measures)
+    stored, metrics = _stored(store, {(run.attempt, run.sign) for run in runs if run.reached}, measures)
     for run in runs:
         if run.reached:
             estimates = stored[run.attempt, run.sign]
@@ -107,7 +107,7 @@ def read_rows(store: Store, runs: Sequence[Run]) -> tuple[list[TableRow], list[M
                     estimates[key] = Estimate(value, None, None, run.n)
     _fill(rows, stored, keys(measures))
     _find_headlines(rows, measures)
-    return rows, _measured(rows, measures)
+    return rows, [measure for measure in measures if measure.metric in metrics]
 
 
 def _measures(store: Store) -> list[Measure]:
@@ -117,15 +117,12 @@ def _measures(store: Store) -> list[Measure]:
     return measures_of((metric, quantity) for metric, quantity in store.query(sql).rows)
 
 
-def _measured(rows: Sequence[TableRow], measures: Sequence[Measure]) -> list[Measure]:
-    """Those of metrics of which any row has a number."""
-    there = {key for row in rows for key in row.estimates}
-    metrics = {m.metric for m in measures if any(m.key(alpha) in there for alpha in TABLE_ALPHAS)}
-    return [measure for measure in measures if measure.metric in metrics]
+def _stored(
+    store: Store, wanted: Collection[tuple[int, int]], measures: Sequence[Measure]
+) -> tuple[Stored, set[str]]:
+    """The summaries that Table 1 needs, each found by index (in the order of the joins); measurements stay unread.
 
-
-def _stored(store: Store, wanted: Collection[tuple[int, int]], measures: Sequence[Measure]) -> Stored:
-    """The summaries that Table 1 needs, each found by index (in the order of the joins); measurements stay unread."""
+    With the metrics that they are of, scored or not."""
     asked = [(key, "validation", key, 1.0) for key in HOLDOUT]
     for m in in_table(measures):
         asked += [(m.key(alpha), m.metric, m.column.quantity, alpha) for alpha in TABLE_ALPHAS]
@@ -140,14 +137,17 @@ def _stored(store: Store, wanted: Collection[tuple[int, int]], measures: Sequenc
         "SELECT s.attempt_id, s.sign, k.place, s.mean, s.low, s.high, s.n "
         f"FROM latest l CROSS JOIN ({' UNION ALL '.join(selects)}) k CROSS JOIN summaries s "
         "WHERE s.attempt_id = l.attempt_id AND s.metric = k.metric AND s.quantity = k.quantity "
-        "AND s.alpha = k.alpha AND s.position IS NULL AND s.mean IS NOT NULL",
+        "AND s.alpha = k.alpha AND s.position IS NULL",
         **names,
     )
     found: Stored = {run: {} for run in wanted}
+    there: set[int] = set()
     for attempt, sign, place, mean, low, high, n in answer.rows:
         if (estimates := found.get((attempt, sign))) is not None:
-            estimates[asked[place][0]] = Estimate(mean, low, high, n)
-    return found
+            there.add(place)
+            if mean is not None:
+                estimates[asked[place][0]] = Estimate(mean, low, high, n)
+    return found, {asked[place][1] for place in there}
 
 
 def _fill(rows: Sequence[TableRow], stored: Stored, known: Sequence[str]) -> None:

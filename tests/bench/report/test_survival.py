@@ -467,7 +467,7 @@ def test_without_trajectories_there_is_no_spaghetti_and_no_old_one(
     add(store, SEED_0)
     (tmp_path / "spaghetti.png").touch()
     shown = isokl_survival("-o", tmp_path).output
-    assert "No spaghetti figure: no kl_trajectory of these rollouts is stored at alpha 1 or more" in shown
+    assert "No spaghetti figure: no KL of these rollouts is stored at alpha 1 or more" in shown
     assert (tmp_path / "survival.png").exists()
     assert not (tmp_path / "spaghetti.png").exists()
 
