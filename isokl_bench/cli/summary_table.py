@@ -13,6 +13,7 @@ from isokl_registry import Column
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 NO_VALUE = "—"
 
@@ -29,14 +30,11 @@ def summary_table(measured: Sequence[Mapping[str, Any]]) -> Table:
     rows = {(s["metric"], s["quantity"], s["alpha"]): s for s in measured}
     measures = _shown(rows)
     n = _usual_n(rows, measures)
-    notes = [_NOTE, *(f"{_title(m)}: {m.column.note}." for m in measures if m.column.note)]
-    notes += [f"In brackets: 95 % intervals over prompts, n = {n} where not said."] if n else []
-    caption = " ".join(notes)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0, caption=caption, caption_justify="left")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0, caption=_caption(measures, n))
+    table.caption_justify = "left"
     table.add_column("alpha", justify="right")
     for measure in measures:
-        title = "\n".join(_title(measure).rsplit(" ", 1)) if not measure.column.unit else _title(measure)
-        table.add_column(with_unit(title, measure.column.unit).replace(" (", "\n("), justify="right")
+        table.add_column(_heading(measure), justify="right")
     for alpha in sorted({alpha for _, _, alpha in rows}):
         table.add_row(f"{alpha:g}", *(_cell(rows, measure, alpha, n) for measure in measures))
     return table
@@ -75,10 +73,28 @@ def _shown(rows: Summaries) -> list[Measure]:
     ]
 
 
+def _caption(measures: Sequence[Measure], n: int | None) -> Text:
+    """What must be known to read the table; parameters in brackets are no markup in it."""
+    from rich.text import Text
+
+    about = dict.fromkeys(f"{_title(m)}: {m.column.note}." for m in measures if m.column.note)
+    intervals = f"In brackets: 95 % intervals over prompts, n = {n} where not said." if n else ""
+    return Text(" ".join([_NOTE, *about, intervals]).rstrip(), style="table.caption")
+
+
+def _heading(measure: Measure) -> Text:
+    """The title with its unit, and the parameters, on lines of their own; without a unit in two lines."""
+    from rich.text import Text
+
+    unit = measure.column.unit
+    title = with_unit(_title(measure), unit).replace(" (", "\n(")
+    lines = [title if unit else "\n".join(title.rsplit(" ", 1)), measure.tag]
+    return Text("\n".join(filter(None, lines)))
+
+
 def _title(measure: Measure) -> str:
     """Without a Δ, for alpha 0 is no change."""
-    title = (measure.column.short or measure.column.heading).removeprefix("Δ ")
-    return f"{title} {measure.tag}".rstrip()
+    return (measure.column.short or measure.column.heading).removeprefix("Δ ")
 
 
 def _told(column: Column, summary: Mapping[str, Any], sign: int) -> str:

@@ -72,7 +72,7 @@ def _standings(table: Table1, same: Sequence[Ranking]) -> list[Standing]:
     methods: dict[str, list[Entry]] = {}
     for ranking in same:
         for entry in ranking.entries:
-            methods.setdefault(entry.method, []).append(entry)
+            methods.setdefault(_name(table, entry), []).append(entry)
     marks = _Marks(
         first={id(entry) for ranking in same for entry in _firsts(ranking)},
         controlled={
@@ -83,6 +83,13 @@ def _standings(table: Table1, same: Sequence[Ranking]) -> list[Standing]:
     found = [_standing(table, method, entries, marks) for method, entries in methods.items()]
     _find_intervals(found, list(methods.values()))
     return sorted(found, key=lambda s: -s.effect.mean if s.effect else np.inf)
+
+
+def _name(table: Table1, entry: Entry) -> str:
+    """The method, told from others of its name where any pair has several of them."""
+    shown = table.within_any_block(entry.row.first)
+    words = describe({name: value for name, value in shown.items() if name not in CONDITIONS})
+    return entry.row.first.method + (f" ({words})" if words else "")
 
 
 @dataclass(frozen=True)

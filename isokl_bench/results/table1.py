@@ -78,6 +78,11 @@ class Table1:
         """What a run is in each dimension in which the rows of its model and behavior differ."""
         return _values(run, self._varying[run.pair])
 
+    def within_any_block(self, run: Run) -> dict[str, str]:
+        """What a run is in each dimension in which the rows of any model and behavior differ."""
+        names = {name for varying in self._varying.values() for name in varying}
+        return _values(run, [name for name in self.varying if name in names])
+
 
 def read_table(store: Store, runs: Sequence[Run]) -> Table1:
     """Table 1 of these runs, which come sorted as `finished_runs` sorts them."""

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from rich.text import Text
+
 from isokl_bench.results.control import MARK
-from isokl_bench.results.declared import Measure, unit_of
+from isokl_bench.results.declared import Measure, unit_of, with_unit
 from isokl_bench.results.runs import NAMES, NOTHING
 from isokl_bench.results.table import HOLDOUT, TABLE_ALPHAS, Estimate, TableRow, in_table
 from isokl_bench.results.table1 import Table1
@@ -186,6 +188,16 @@ def _about_intervals(rows: Sequence[TableRow]) -> str:
     )
     n = "n: prompts per seed, as calibration/holdout where these differ"
     return f"In brackets: {kinds}; those not shown are in table1.csv. {n}; seeds: runs, as reached/all."
+
+
+def heading(measure: Measure, *, narrow: bool = True) -> Text:
+    """A title for the terminal, its unit on a line of its own; a narrow one is broken at its last space."""
+    column = measure.column
+    title = column.short or column.heading
+    if narrow:
+        title = "\n".join(title.rsplit(" ", 1))
+    lines = "\n".join(filter(None, [title, measure.tag]))
+    return Text(with_unit(lines, column.unit).replace(" (", "\n("))  # parameters in brackets are no markup
 
 
 def estimated(estimate: Estimate | None, measure: Measure) -> str:

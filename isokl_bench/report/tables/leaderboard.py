@@ -118,7 +118,7 @@ def _table(board: Board) -> Table:
     for place, title in enumerate(titles(board)):
         words = title.replace(" (", "\n(") if place == 1 else title.replace(" ", "\n")
         justify = "right" if place else "left"
-        table.add_column(words, justify=justify, no_wrap=bool(place), overflow="fold")  # type: ignore[arg-type]
+        table.add_column(Text(words), justify=justify, no_wrap=bool(place), overflow="fold")  # type: ignore[arg-type]
     for standing in board.standings[:ROWS]:
         table.add_row(*map(Text, cells(board, standing)))
     return table

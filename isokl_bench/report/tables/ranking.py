@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from isokl_bench.report.tables.cells import about, estimated
+from isokl_bench.report.tables.cells import about, estimated, heading
 from isokl_bench.report.tables.formats import csv_text, markdown_notes, markdown_table, markdown_text
 from isokl_bench.results.control import CONDITIONS
 from isokl_bench.results.declared import Measure, with_unit
@@ -125,9 +125,10 @@ def _csv_row(table: Table1, ranking: Ranking, entry: Entry) -> Iterator[object]:
 
 def _table(table: Table1, entries: Sequence[Entry]) -> Table:
     grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", show_edge=False)
+    beside = {measure.title: heading(measure) for measure in table.beside}
     for title in titles(table):
         text = title in TEXTS
-        lines = title.replace(" (", "\n(")
+        lines = beside.get(title, Text(title.replace(" (", "\n(")))
         grid.add_column(lines, justify="left" if text else "right", overflow="fold", no_wrap=not text)
     for entry in entries:
         cells = enumerate(_cells(table, entry))

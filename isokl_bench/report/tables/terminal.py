@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from isokl_bench.report.tables.cells import Cell, Cells
-from isokl_bench.results.declared import Measure, with_unit
+from isokl_bench.report.tables.cells import Cell, Cells, heading
+from isokl_bench.results.declared import Measure
 from isokl_bench.results.table import TABLE_ALPHAS, TableRow
 from isokl_bench.results.table1 import Table1, describe
 
@@ -41,15 +41,6 @@ def print_table(cells: Cells, console: Console) -> None:
         console.print(Text(note, style="dim"))
 
 
-def heading(measure: Measure, *, narrow: bool = True) -> str:
-    """A title for the terminal, its unit on a line of its own; a narrow one is broken at its last space."""
-    column = measure.column
-    title = column.short or column.heading
-    if narrow:
-        title = "\n".join(title.rsplit(" ", 1))
-    return with_unit("\n".join(filter(None, [title, measure.tag])), column.unit).replace(" (", "\n(")
-
-
 Line = tuple[TableRow, Mapping[str, Cell]]
 
 
@@ -77,7 +68,7 @@ def _whole(table: Table1, block: Iterable[Line], measures: Sequence[Measure]) ->
 def _more(table: Table1, block: Iterable[Line], measures: Sequence[Measure]) -> Table:
     """More of what was measured."""
     grid = _grid()
-    for title in ("α", *map(heading, measures)):
+    for title in (Text("α"), *map(heading, measures)):
         grid.add_column(title, justify="right", no_wrap=True)
     for row, cells in block:
         grid.add_row(_named(table, row), *_measured(table, row, cells, measures))
