@@ -168,6 +168,59 @@ def test_without_several_windows_there_is_no_dash(store: Store) -> None:
     assert not any("window" in text for text in texts(specification))
 
 
+# -- a mixed store ------------------------------------------------------------------------------------
+
+
+def colours(specification: dict[str, Any]) -> dict[str, str]:
+    """The colour of each method, by the scale that the first line with a legend has."""
+    (scale, *others) = _scales(specification)
+    assert all(other == scale for other in others)
+    return dict(zip(scale["domain"], scale["range"], strict=True))
+
+
+def _scales(panels: Any) -> list[dict[str, list[str]]]:
+    if isinstance(panels, list):
+        return [scale for panel in panels for scale in _scales(panel)]
+    own = [panels["encoding"]["color"]["scale"]] if "color" in panels.get("encoding", {}) else []
+    inside = [panels[key] for key in ("vconcat", "hconcat", "layer") if key in panels]
+    return own + [scale for part in inside for scale in _scales(part)]
+
+
+def test_a_method_has_one_colour_in_every_panel_and_figure(store: Store) -> None:
+    add_curves(store, add(store, method="ablation"), tokens=0)  # in Figure 1 alone
+    add_kl(store, {1.0: [[1.0]]}, {1.0: (1.0, 1.0, 1.0)}, method="mean_diff")
+    for layers in ([3], [4]):
+        add_kl(store, {1.0: [[1.0]]}, {1.0: (1.0, 1.0, 1.0)}, behavior="honesty", layers=layers)
+    first, second = curves_of(store), responses_of(store)
+    lines = [p for block in first.blocks for p in block.kl]
+    assert {(p["method"], p.get("variant")) for p in lines} == {
+        ("mean_diff", None),  # alone on its behavior, so that its layers tell nothing
+        ("pca", "layers 3"),
+        ("pca", "layers 4"),
+    }
+    found = colours(figure(first))
+    assert list(found) == ["ablation", "mean_diff", "pca"]
+    assert len(set(found.values())) == 3
+    assert colours(response_figure(second)) == found
+    assert not {"ablation"} & texts(response_figure(second))
+
+
+def test_a_panel_without_points_is_not_drawn(store: Store) -> None:
+    add_kl(store, {1.0: [[1.0]], 2.0: [[2.0]]}, {})
+    add_kl(store, {2.0: [[2.0]]}, {}, behavior="honesty")
+    add_curves(store, add(store, behavior="honesty", method="mean_diff"), tokens=0)
+    honesty, sentiment = figure(curves_of(store))["vconcat"]
+
+    def titles(block: dict[str, Any]) -> list[list[str]]:
+        return [[p.get("title", {}).get("text", "") for p in row["hconcat"]] for row in block["vconcat"]]
+
+    assert titles(sentiment) == [["α = 1", "α = 2"]]
+    assert titles(honesty) == [
+        ["α = 2"],
+        ["α = 1", "α = 2", "α = 4"],
+    ]  # each with its own, as they do not line up
+
+
 # -- how much is drawn --------------------------------------------------------------------------------
 
 

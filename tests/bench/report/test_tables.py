@@ -346,6 +346,16 @@ def test_a_column_appears_only_where_runs_differ_in_it(store: Store) -> None:
     assert shown == [("published", "3"), ("stable", "3"), ("stable", "3,4")]
 
 
+def test_a_label_says_what_differs_within_its_model_and_behavior(store: Store) -> None:
+    add(store, layers=[3])
+    add(store, layers=[4])
+    add(store, behavior="honesty", layers=[5], protocol="published")
+    found = rows_of(store)
+    assert found.varying == ["protocol", "layers"]
+    shown = [(row.first.behavior, found.within_block(row.first)) for row in found.rows]
+    assert shown == [("honesty", {}), ("sentiment", {"layers": "3"}), ("sentiment", {"layers": "4"})]
+
+
 def test_runs_that_differ_elsewhere_are_never_pooled(store: Store) -> None:
     add(store, seed=0, tolerance=0.05)
     add(store, seed=1, tolerance=0.2)

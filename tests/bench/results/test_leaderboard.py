@@ -16,7 +16,7 @@ from isokl_bench.results.ranking import rankings
 from isokl_bench.results.responses import Responses
 from isokl_bench.results.runs import finished_runs
 from isokl_db import Store
-from tests.report_store import add, rows_of, summary
+from tests.report_store import add, begin, calibration, rows_of, summary
 
 EFFECTS = {  # by method, of the two seeds on each model
     "pca": {"tiny-qwen": (2.0, 2.2), "tiny-llama": (-3.0, -3.2)},
@@ -132,6 +132,21 @@ def test_a_method_that_is_another_takes_no_row_beside_it(store: Store) -> None:
 def test_one_pair_makes_no_leaderboard(store: Store) -> None:
     sheet = rows_of(store, model=["tiny-qwen"])
     assert leaderboards(sheet, rankings(sheet, Responses(store))) == []
+
+
+def test_a_method_is_one_though_its_layers_differ_between_models(store: Store) -> None:
+    for method in ("pca", "mean_diff"):
+        add(store, method=method, model="tiny-gemma", layers=[9])
+    assert {s.method: s.runs for s in boards(store)[0].standings} == {"mean_diff": 5, "pca": 5, "random": 4}
+
+
+def test_fewer_prompts_than_others_of_the_pair_are_said(store: Store) -> None:
+    attempt = begin(store, method="few", model="tiny-qwen")
+    attempt.commit_phase("calibrate", 1.0, calibrations=[calibration()])
+    effect = summary("target_logit", "log_ratio", 1.0, (2.0, 1.0, 3.0), n=4)
+    attempt.commit_phase("metrics", 1.0, summaries=[effect])
+    attempt.done()
+    assert "few has fewer prompts than others in 1 of 1 pairs." in leaderboard_markdown(boards(store))
 
 
 def test_conditions_are_kept_apart(store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,22 @@ def test_a_method_that_is_another_has_no_place_beside_it(store: Store) -> None:
     ]
     assert "pca_center is pca by another way" in ranking_markdown(sheet, [ranking])
     assert "pca_center" in {row.first.method for row in sheet.rows}
+
+
+def test_fewer_prompts_than_others_are_said(store: Store) -> None:
+    add(store, method="full", effect=1.0)
+    attempt = begin(store, method="few")
+    attempt.commit_phase("calibrate", 1.0, calibrations=[calibration()])
+    effect = summary("target_logit", "log_ratio", 1.0, (2.0, 1.0, 3.0), n=4)
+    attempt.commit_phase("metrics", 1.0, summaries=[effect])
+    attempt.done()
+    assert ranks(store) == [("few", (1, 2), "4 of 16 prompts"), ("full", (1, 2), "")]
+    assert "n of m prompts" in ranking_markdown(rows_of(store), ranked(store))
+    small = begin(store, method="small")
+    small.commit_phase("calibrate", 1.0, calibrations=[replace(calibration(), n_prompts=8)])
+    small.commit_phase("metrics", 1.0, summaries=[replace(effect, n=16, mean=0.5, low=0.4, high=0.6)])
+    small.done()
+    assert ranks(store)[-1][2] == "8 of 32 calibration prompts"
 
 
 # -- areas --------------------------------------------------------------------------------------------
