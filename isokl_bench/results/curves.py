@@ -124,53 +124,50 @@ def _block(store: Store, title: str, lines: Sequence[Line]) -> Block:
     kl: Points = []
     lower: dict[str, Lower] = {}
     for line in lines:
-        for stored in _curves(store, line.runs).values():
-            if next(iter(stored.values())).curve.is_shift:
-                kl += [line.keys | point for point in _kl(store, stored)]
-            else:
-                _add_means(store, lower, stored, line.keys)
+        for found in _curves(store, line):
+            if found.curve.is_shift:
+                kl += [line.keys | point for point in _kl(store, found)]
+            elif points := _means(store, found):
+                known = lower.setdefault(found.family, Lower(found.curve, [], []))
+                known.points.extend(line.keys | point for point in points if point["alpha"])
+                if not known.base:
+                    known.base.extend(point for point in points if not point["alpha"])
     runs = [line.row.first for line in lines]
     budgets = {(run.stat, run.target) for run in runs if run.stat in KL_STATS}
     ends = {run.window for run in runs if run.window}
     return Block(title, kl, list(lower.values()), tuple(sorted(budgets)), tuple(sorted(ends)))
 
 
-def _curves(store: Store, runs: Sequence[Run]) -> dict[str, dict[Run, StoredCurve]]:
-    """By family each curve of the runs that have it."""
-    found: dict[str, dict[Run, StoredCurve]] = {}
-    for run in runs:
+@dataclass(frozen=True)
+class _LineCurve:
+    """One curve of one line. runs: those that have it, each with the label of its metric."""
+
+    family: str
+    curve: Curve
+    runs: dict[Run, StoredCurve]
+
+
+def _curves(store: Store, line: Line) -> list[_LineCurve]:
+    """The curves of any run of a line."""
+    found: dict[str, _LineCurve] = {}
+    for run in line.runs:
         for stored in curves_of(store, run):
-            found.setdefault(stored.family, {})[run] = stored
-    return found
+            of_line = found.setdefault(stored.family, _LineCurve(stored.family, stored.curve, {}))
+            of_line.runs[run] = stored
+    return list(found.values())
 
 
-def _add_means(
-    store: Store, lower: dict[str, Lower], stored: dict[Run, StoredCurve], keys: dict[str, str]
-) -> None:
-    """The means of one line to those of the block."""
-    first = next(iter(stored.values()))
-    points = _means(store, stored)
-    if points:
-        known = lower.setdefault(first.family, Lower(first.curve, [], []))
-        known.points.extend(keys | point for point in points if point["alpha"])
-        if not known.base:
-            known.base.extend(point for point in points if not point["alpha"])
-
-
-def _kl(store: Store, stored: dict[Run, StoredCurve]) -> Points:
+def _kl(store: Store, found: _LineCurve) -> Points:
     """Per alpha the bands of one line, along the tokens."""
-    found = {
-        alpha: [
-            points
-            for run, kl in stored.items()
-            if len(points := tokens_of(store, run, kl, f"alpha = {alpha}"))
-        ]
+    read = {
+        alpha: [tokens_of(store, run, kl, f"alpha = {alpha}") for run, kl in found.runs.items()]
         for alpha in FIGURE_ALPHAS
     }
-    long = any(_is_long(points[:, 0]) for seeds in found.values() for points in seeds)
+    there = {alpha: [points for points in runs if len(points)] for alpha, runs in read.items()}
+    long = any(_is_long(points[:, 0]) for seeds in there.values() for points in seeds)
     width, step = (SMOOTH, STEP) if long else (1, 1)
     curve: Points = []
-    for alpha, seeds in found.items():
+    for alpha, seeds in there.items():
         if not seeds:
             continue
         over = "seeds" if len(seeds) > 1 else "prompts"
@@ -218,43 +215,39 @@ def _over_seeds(seeds: Sequence[Array], width: int) -> tuple[Array, Array, NDArr
     return quantiles(tokens, np.concatenate([median for _, (median,), _ in medians]), (0.5, 0, 1))
 
 
-def _means(store: Store, stored: dict[Run, StoredCurve]) -> Points:
+def _means(store: Store, found: _LineCurve) -> Points:
     """Means by alpha and position; the interval is over prompts for one seed, over seeds for several."""
-    least, most = next(iter(stored.values())).curve.ends or (-math.inf, math.inf)
+    least, most = found.curve.ends or (-math.inf, math.inf)
     points: dict[tuple[float, int], list[tuple[float, float, float]]] = {}
-    for alpha, position, mean, low, high in _summaries(store, stored):
-        open_ends = (least, most) if math.isfinite(least) else (mean, mean)  # open: as far as it can go
-        low, high = (
-            end if known is None else known for known, end in zip((low, high), open_ends, strict=True)
-        )
-        points.setdefault((alpha, position), []).append((mean, low, high))
-    several = {key: [mean for mean, *_ in found] for key, found in points.items() if len(found) > 1}
+    for alpha, position, mean, low, high in _summaries(store, found):
+        ends = found.curve.ends or (mean, mean)  # an open end is as far as the curve can go, if anybody knows
+        interval = ends[0] if low is None else low, ends[1] if high is None else high
+        points.setdefault((alpha, position), []).append((mean, *interval))
+    several = {key: [mean for mean, *_ in seeds] for key, seeds in points.items() if len(seeds) > 1}
     over_seeds = dict(zip(several, seed_intervals(list(several.values())), strict=True))
     curve = []
     for key, (first, *_) in points.items():
         mean, low, high = over_seeds.get(key, first)
         over = "seeds" if key in over_seeds else "prompts"
-        interval = {"mean": mean, "low": max(low, least), "high": min(high, most)}
-        curve.append({"alpha": key[0], "position": key[1], "over": over} | interval)
+        numbers = {"mean": mean, "low": max(low, least), "high": min(high, most)}
+        curve.append({"alpha": key[0], "position": key[1], "over": over} | numbers)
     return curve
 
 
-def _summaries(store: Store, stored: dict[Run, StoredCurve]) -> list[Any]:
+def _summaries(store: Store, found: _LineCurve) -> list[Any]:
     """Alpha, position, mean, low and high of each, of all runs of a line."""
-    first = next(iter(stored.values()))
-    metrics = list({one.metric for one in stored.values()})
-    of_metrics = [
-        f"metric = :metric{place} AND {selecting([run for run, one in stored.items() if one.metric == metric])}"
-        for place, metric in enumerate(metrics)
-    ]
+    runs: dict[str, list[Run]] = {}
+    for run, stored in found.runs.items():
+        runs.setdefault(stored.metric, []).append(run)
+    of_metrics = [f"metric = :m{i} AND {selecting(of_metric)}" for i, of_metric in enumerate(runs.values())]
     alphas = ", ".join(f"{alpha:g}" for alpha in (0.0, *FIGURE_ALPHAS))
     sql = (
         f"SELECT alpha, position, mean, low, high FROM summaries WHERE ({' OR '.join(of_metrics)}) "
         f"AND quantity = :quantity AND alpha IN ({alphas}) AND position IS NOT NULL AND mean IS NOT NULL "
         "ORDER BY alpha, position, attempt_id"
     )
-    given = {f"metric{place}": metric for place, metric in enumerate(metrics)}
-    return list(store.query(sql, quantity=first.curve.quantity, **given).rows)
+    given = {f"m{i}": metric for i, metric in enumerate(runs)}
+    return list(store.query(sql, quantity=found.curve.quantity, **given).rows)
 
 
 def _is_long(tokens: Sequence[Any] | Array) -> bool:

@@ -72,18 +72,8 @@ class TableRow:
         return Counter(run.outcome for run in self.runs).most_common()
 
 
+Asked = tuple[str, str, float]  # metric, quantity, alpha of a summary
 Stored = dict[tuple[int, int], dict[str, Estimate]]  # by attempt and sign, then by key
-
-
-def keys(measures: Sequence[Measure]) -> list[str]:
-    """The numbers of a row in the order of table1.csv: of the run, then what it measured, by alpha."""
-    bases = dict.fromkeys(m.base_key for m in measures if m.base_key and "table" in m.column.places)
-    of_alphas = [
-        key
-        for alpha in TABLE_ALPHAS
-        for key in (*(HOLDOUT if alpha == 1 else ()), *(m.key(alpha) for m in in_table(measures)))
-    ]
-    return ["coefficient", *OF_RUN, *bases, *of_alphas]
 
 
 def in_table(measures: Sequence[Measure]) -> list[Measure]:
@@ -91,63 +81,85 @@ def in_table(measures: Sequence[Measure]) -> list[Measure]:
     return [measure for measure in measures if "table" in measure.column.places]
 
 
+def keys(measures: Sequence[Measure]) -> list[str]:
+    """The numbers of a row in the order of table1.csv: of the run, then what it measured, by alpha."""
+    return ["coefficient", *OF_RUN, *dict.fromkeys(_asked(measures).values())]
+
+
 def read_rows(store: Store, runs: Sequence[Run]) -> tuple[list[TableRow], list[Measure]]:
     """The rows of Table 1, of runs that come sorted as `finished_runs` sorts them, and what was measured in any of them."""
     grouped = groupby(runs, key=lambda run: (run.names, run.dimensions, run.other))
     rows = [TableRow(list(found)) for _, found in grouped]
-    measures = _measures(store)
-    stored, metrics = _stored(store, {(run.attempt, run.sign) for run in runs if run.reached}, measures)
+    summaries = _summaries(store, {(run.attempt, run.sign) for run in runs if run.reached})
+    measures = measures_of(
+        {(metric, quantity) for of_run in summaries.values() for metric, quantity, _ in of_run}
+    )
+    names = _asked(measures)
+    stored = {
+        run: {names[asked]: estimate for asked, estimate in of_run.items() if estimate}
+        for run, of_run in summaries.items()
+    }
     for run in runs:
         if run.reached:
-            estimates = stored[run.attempt, run.sign]
-            if run.has_dose:
-                estimates["coefficient"] = Estimate(*run.coefficient, run.n)
-            for key, value in zip(OF_RUN, (run.value, run.slope, run.pool), strict=True):
-                if value is not None:
-                    estimates[key] = Estimate(value, None, None, run.n)
+            stored[run.attempt, run.sign] |= _of_run(run)
     _fill(rows, stored, keys(measures))
     _find_headlines(rows, measures)
-    return rows, [measure for measure in measures if measure.metric in metrics]
+    return rows, measures
 
 
-def _measures(store: Store) -> list[Measure]:
-    """Of all metrics that are stored at an alpha of Table 1."""
+def _asked(measures: Sequence[Measure]) -> dict[Asked, str]:
+    """The summaries that Table 1 shows, and what it calls them: the bases, and then by alpha."""
+    shown = in_table(measures)
+    bases = {(m.metric, m.column.base.quantity, 0.0): m.base_key for m in shown if m.column.base}
+    checks = {("validation", quantity, 1.0): quantity for quantity in HOLDOUT}
+    first, *more = (
+        {(m.metric, m.column.quantity, alpha): m.key(alpha) for m in shown} for alpha in TABLE_ALPHAS
+    )
+    return bases | checks | first | {asked: key for of_alpha in more for asked, key in of_alpha.items()}
+
+
+def _summaries(
+    store: Store, wanted: Collection[tuple[int, int]]
+) -> dict[tuple[int, int], dict[Asked, Estimate | None]]:
+    """Of each run the summaries that Table 1 shows, None where unscored; measurements stay unread.
+
+    Each is found by index, in the order of the joins."""
     alphas = ", ".join(map(str, TABLE_ALPHAS))
-    sql = f"SELECT DISTINCT metric, quantity FROM summaries WHERE position IS NULL AND alpha IN ({alphas})"
-    return measures_of((metric, quantity) for metric, quantity in store.query(sql).rows)
-
-
-def _stored(
-    store: Store, wanted: Collection[tuple[int, int]], measures: Sequence[Measure]
-) -> tuple[Stored, set[str]]:
-    """The summaries that Table 1 needs, each found by index (in the order of the joins); measurements stay unread.
-
-    With the metrics that they are of, scored or not."""
-    asked = [(key, "validation", key, 1.0) for key in HOLDOUT]
-    for m in in_table(measures):
-        asked += [(m.key(alpha), m.metric, m.column.quantity, alpha) for alpha in TABLE_ALPHAS]
-        asked += [(m.base_key, m.metric, m.column.base.quantity, 0.0)] if m.column.base else []
-    selects = [
-        f"SELECT {place} AS place, :metric{place} AS metric, :quantity{place} AS quantity, {alpha} AS alpha"
-        for place, (*_, alpha) in enumerate(asked)
-    ]
-    names = {f"metric{place}": metric for place, (_, metric, *_) in enumerate(asked)}
-    names |= {f"quantity{place}": quantity for place, (*_, quantity, _) in enumerate(asked)}
+    pairs = store.query(
+        f"SELECT DISTINCT metric, quantity FROM summaries WHERE position IS NULL AND alpha IN ({alphas})"
+    )
+    asked = list(_asked(measures_of((metric, quantity) for metric, quantity in pairs.rows)))
+    places, names = _as_table(asked)
     answer = store.query(
         "SELECT s.attempt_id, s.sign, k.place, s.mean, s.low, s.high, s.n "
-        f"FROM latest l CROSS JOIN ({' UNION ALL '.join(selects)}) k CROSS JOIN summaries s "
+        f"FROM latest l CROSS JOIN ({places}) k CROSS JOIN summaries s "
         "WHERE s.attempt_id = l.attempt_id AND s.metric = k.metric AND s.quantity = k.quantity "
         "AND s.alpha = k.alpha AND s.position IS NULL",
         **names,
     )
-    found: Stored = {run: {} for run in wanted}
-    there: set[int] = set()
+    found: dict[tuple[int, int], dict[Asked, Estimate | None]] = {run: {} for run in wanted}
     for attempt, sign, place, mean, low, high, n in answer.rows:
-        if (estimates := found.get((attempt, sign))) is not None:
-            there.add(place)
-            if mean is not None:
-                estimates[asked[place][0]] = Estimate(mean, low, high, n)
-    return found, {asked[place][1] for place in there}
+        if (of_run := found.get((attempt, sign))) is not None:
+            of_run[asked[place]] = None if mean is None else Estimate(mean, low, high, n)
+    return found
+
+
+def _as_table(asked: Sequence[Asked]) -> tuple[str, dict[str, str]]:
+    """SQL for a table of what is asked for by its place, and the values of its placeholders."""
+    selects = (
+        f"SELECT {place} AS place, :metric{place} AS metric, :quantity{place} AS quantity, {alpha} AS alpha"
+        for place, (*_, alpha) in enumerate(asked)
+    )
+    names = {f"metric{place}": metric for place, (metric, *_) in enumerate(asked)}
+    names |= {f"quantity{place}": quantity for place, (_, quantity, _) in enumerate(asked)}
+    return " UNION ALL ".join(selects), names
+
+
+def _of_run(run: Run) -> dict[str, Estimate]:
+    """What is known of a run beside its summaries."""
+    numbers = zip(OF_RUN, (run.value, run.slope, run.pool), strict=True)
+    found = {key: Estimate(value, None, None, run.n) for key, value in numbers if value is not None}
+    return found | ({"coefficient": Estimate(*run.coefficient, run.n)} if run.has_dose else {})
 
 
 def _fill(rows: Sequence[TableRow], stored: Stored, known: Sequence[str]) -> None:

@@ -100,6 +100,17 @@ def test_two_parametrisations_are_two_labelled_columns(store: Store) -> None:
     assert [line.split() for line in lines if line.startswith("pca")][1] == ["pca", "1", "−0.25*"]
 
 
+def test_parameters_of_runs_that_are_not_selected_label_nothing(store: Store) -> None:
+    add(store, method="mean_diff")
+    attempt = begin(store)
+    attempt.commit_phase("all", 1.0, calibrations=[calibration()], summaries=[change(LONG, -0.25)])
+    attempt.done()
+    assert "pmass_change[window=512]_alpha1" in csv_of(store)[0]
+    table = rows_of(store, method=["pca"])
+    assert [measure.title for measure in table.measures] == ["Δ pmass"]
+    assert table.rows[0].estimates["pmass_change_alpha1"].mean == -0.25
+
+
 def test_a_ranking_says_by_which_parameters_an_effect_was_measured(store: Store) -> None:
     add(store, method="pca", effect=1.0)
     attempt = begin(store, method="mean_diff")
