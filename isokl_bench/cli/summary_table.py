@@ -43,19 +43,16 @@ def summary_table(measured: Sequence[Mapping[str, Any]]) -> Table:
 def effect_sentence(measured: Sequence[Mapping[str, Any]], sign: int) -> str:
     """Whether the headline effect at alpha 1 is there, reversed or not told from 0; "" where it is not measured."""
     found = {(s["metric"], s["quantity"]): s for s in measured if s["alpha"] == 1 and s["mean"] is not None}
-    for measure in measures_of(found):
-        column = measure.column
-        if column.role == "headline" and (measure.metric, column.quantity) in found:
-            both = [c for c in measures_of(found) if c.metric == measure.metric]
-            effects = [m.column for m in both if m.column.quantity in (column.quantity, column.later)]
-            parts = [
-                _told(c, found[measure.metric, c.quantity], sign)
-                for c in effects
-                if (measure.metric, c.quantity) in found
-            ]
-            what = f"change of the {_title(measure)}" + (f" in {plural(column.unit)}" if column.unit else "")
-            return f"effect at alpha 1 ({what}{'' if sign > 0 else ', asked to fall'}): {'; '.join(parts)}"
-    return ""
+    measures = {(m.metric, m.column.quantity): m for m in measures_of(found)}
+    headlines = (key for key, m in measures.items() if m.column.role == "headline" and key in found)
+    headline = measures.get(next(headlines, ("", "")))
+    if headline is None:
+        return ""
+    both = ((headline.metric, quantity) for quantity in (headline.column.quantity, headline.column.later))
+    parts = [_told(measures[key].column, found[key], sign) for key in both if key in found]
+    unit = f" in {plural(headline.column.unit)}" if headline.column.unit else ""
+    what = f"change of the {_title(headline)}{unit}{'' if sign > 0 else ', asked to fall'}"
+    return f"effect at alpha 1 ({what}): {'; '.join(parts)}"
 
 
 def interval(low: float | None, high: float | None, write: Callable[[float], str]) -> str:
