@@ -116,7 +116,8 @@ class _Drawing:
         name = ", ".join(filter(None, [curve.heading, plural(curve.unit)]))
         ticks = (curve.ends[0], sum(curve.ends) / 2, curve.ends[1]) if curve.ends else None
         axis = y_axis(name if first else None, ticks)
-        scale = alt.Scale(domain=list(curve.ends) if curve.ends else _span(lower), nice=not curve.ends)
+        domain = list(curve.ends) if curve.ends else _span(lower)
+        scale = alt.Scale(domain=domain, clamp=True, nice=not curve.ends)
         alive = [] if curve.alive is None else [{"at": curve.alive, "label": f"{curve.alive:g}: alive"}]
         base = alt.MarkDef(type="line", color=BASE, strokeWidth=1.5)
         y = alt.Y("mean:Q", scale=scale, axis=axis)
@@ -193,6 +194,7 @@ def _decades(domain: Sequence[float]) -> list[float]:
 
 
 def _span(lower: Lower) -> list[float]:
-    """From the lowest to the highest that is drawn."""
-    points = [*lower.points, *lower.base]
-    return [min(point["low"] for point in points), max(point["high"] for point in points)]
+    """All means, with room for their intervals; what is wider, of few prompts, is cut."""
+    means = [point["mean"] for point in (*lower.points, *lower.base)]
+    room = (max(means) - min(means)) / 2 or 1.0
+    return [min(means) - room, max(means) + room]
