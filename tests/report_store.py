@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from isokl_bench.results.runs import finished_runs
-from isokl_bench.results.table import table_rows
-from isokl_bench.results.table1 import Table1
+from isokl_bench.results.table1 import Table1, read_table
 from isokl_db import Attempt, Calibration, Measurement, Store, Summary
 
 Interval = tuple[float, float | None, float | None]
@@ -120,4 +119,4 @@ def add_curves(
 
 def rows_of(store: Store, **filters: Sequence[str]) -> Table1:
     """Table 1 of the store."""
-    return Table1(table_rows(store, finished_runs(store, filters)))
+    return read_table(store, finished_runs(store, filters))

@@ -1,8 +1,11 @@
-"""A stranger's method, from `pip install` to a stored record, beside a stranger's plugin that is broken."""
+"""A stranger's method and metric, from `pip install` to a report, beside a stranger's plugin that is broken."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -47,9 +50,9 @@ def scratch(tmp_path_factory):
     return scratch
 
 
-def test_the_method_fits_in_forty_lines():
+def test_a_method_and_a_metric_fit_in_eighty_lines():
     (module,) = EXAMPLE.glob("*.py")
-    assert len(module.read_text(encoding="utf-8").splitlines()) <= 40
+    assert len(module.read_text(encoding="utf-8").splitlines()) <= 80
 
 
 def test_plugins_lists_the_stranger_and_reports_the_broken_one(scratch, tmp_path):
@@ -93,3 +96,37 @@ def test_run_stores_the_strangers_method(scratch, tmp_path):
     assert {m["alpha"] for m in record["measurements"]} == {0.0, 1.0}
     assert steering
     assert b"median_diff" in steering
+
+
+def test_reports_show_the_strangers_metric(scratch, tmp_path):
+    """Two methods on two behaviors, so that there is a leaderboard; not a line of the reports knows the metric."""
+    options = RUN | {"--metric": "target_logit[window=5]", "--holdout-prompts": "8"}
+    words = [word for option in options.items() for word in option]
+    shown = ""
+    for method, behavior in product(("median_diff", "random"), ("sentiment", "honesty")):
+        more = ("--method", method, "--behavior", behavior, "--metric", "worst_token[window=6]")
+        done = scratch.isokl("run", *words, *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        shown += done.stdout
+    assert shown.count("worst token") >= 4  # in the summary of each run
+    done = scratch.isokl("report", "--db", "stored.db", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "report"
+    for name, title in (
+        ("table1.md", "Δ worst token (nats), α = 1"),
+        ("leaderboard.md", "Δ worst token (nats)"),
+    ):
+        (line,) = (
+            line for line in (folder / name).read_text().splitlines() if "worst token" in line and "|" in line
+        )
+        assert f"| {title} |" in line
+    rows = list(csv.DictReader(io.StringIO((folder / "table1.csv").read_text())))
+    with Store(tmp_path / "stored.db", read_only=True) as store:
+        stored = store.query(
+            "SELECT mean FROM result_summaries WHERE metric = 'worst_token[window=6]' AND quantity = 'worst_change' "
+            "AND alpha = 1 ORDER BY model, behavior, method"
+        ).rows
+    assert [float(row["worst_change_alpha1"]) for row in rows] == [mean for (mean,) in stored]
+    board = list(csv.DictReader(io.StringIO((folder / "leaderboard.csv").read_text())))
+    assert {row["method"] for row in board} == {"median_diff", "random"}
+    assert all(float(row["worst_change"]) > -20 for row in board)

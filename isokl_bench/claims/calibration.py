@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from isokl_bench.claims.evidence import Evidence, Key, Subject, without
-from isokl_bench.claims.verdict import Answer, Cell, Check, Claim, every
+from isokl_bench.claims.verdict import Answer, Check, Claim, Finding, every
 
 BAND = (0.7, 1.4)  # R1: holdout kl_p95 in nats, for a budget of 1
 SPREAD = 0.35  # R6: nats between the seeds of a window
@@ -20,15 +20,15 @@ _IN_BAND = f"in [{BAND[0]:g}, {BAND[1]:g}]"
 
 def converges(evidence: Evidence) -> Claim:
     """R1: every run's calibration converged, and its stat on the holdout prompts is in the band."""
-    cells = [_calibration(evidence, subject) for subject in evidence.subjects]
-    outcomes = Counter(str(cell.values["outcome"]) for cell in cells)
-    shares = [_share(name.replace("_", " "), n, len(cells)) for name, n in outcomes.most_common()]
+    findings = [_calibration(evidence, subject) for subject in evidence.subjects]
+    outcomes = Counter(str(finding.values["outcome"]) for finding in findings)
+    shares = [_share(name.replace("_", " "), n, len(findings)) for name, n in outcomes.most_common()]
     bands = _bands(evidence)
     inside = [_share(protocol, sum(found), len(found)) for protocol, found in bands.items()]
     return Claim.of_all(
         "R1",
         "calibration converges and generalises",
-        Check(f"converged, and holdout kl_p95 {_IN_BAND}", "runs", cells),
+        Check(f"converged, and holdout kl_p95 {_IN_BAND}", "runs", findings),
         lines=_lines(evidence, shares, inside),
         numbers={
             "outcomes": dict(outcomes),
@@ -39,15 +39,15 @@ def converges(evidence: Evidence) -> Claim:
 
 def repeats(evidence: Evidence) -> Claim:
     """R6: what R1 says of a method does not depend on seed or window, and the seeds of a window lie close together."""
-    groups: dict[tuple[tuple[str, object], ...], list[Cell]] = {}
+    groups: dict[tuple[tuple[str, object], ...], list[Finding]] = {}
     for subject in evidence.subjects:
         key = tuple(without(subject.key, "seed", "window").items())
         groups.setdefault(key, []).append(_calibration(evidence, subject))
-    cells = [_stability(dict(key), runs) for key, runs in groups.items()]
+    findings = [_stability(dict(key), runs) for key, runs in groups.items()]
     condition = (
         f"the same verdict of R1 in every run, and seeds less than {SPREAD:g} nat apart in holdout kl_p95"
     )
-    return Claim.of_all("R6", "stability over seeds and windows", Check(condition, "groups", cells))
+    return Claim.of_all("R6", "stability over seeds and windows", Check(condition, "groups", findings))
 
 
 def _share(name: str, count: int, total: int) -> str:
@@ -71,10 +71,10 @@ def _inside(holdout: float | None) -> bool:
     return holdout is not None and BAND[0] <= holdout <= BAND[1]
 
 
-def _calibration(evidence: Evidence, subject: Subject) -> Cell:
+def _calibration(evidence: Evidence, subject: Subject) -> Finding:
     if subject.run is None:
         values: dict[str, Any] = {"outcome": "failed", "holdout": None, "error": subject.error}
-        return Cell(subject.key, values, f"failed: {subject.error}", False, -math.inf)
+        return Finding(subject.key, values, f"failed: {subject.error}", False, -math.inf)
     outcome, holdout = subject.run.outcome, evidence.holdout(subject)
     margin = -math.inf if holdout is None else min(holdout - BAND[0], BAND[1] - holdout)
     passes: Answer = False if outcome != "converged" else None if holdout is None else _inside(holdout)
@@ -82,7 +82,7 @@ def _calibration(evidence: Evidence, subject: Subject) -> Cell:
     slope = subject.run.slope
     text = f"{outcome.replace('_', ' ')}, {found}" + ("" if slope is None else f", slope {slope:.1f}")
     values = {"outcome": outcome, "holdout": holdout, "slope": slope}
-    return Cell(subject.key, values, text, passes, margin)
+    return Finding(subject.key, values, text, passes, margin)
 
 
 def _bands(evidence: Evidence) -> dict[str, list[bool]]:
@@ -93,8 +93,8 @@ def _bands(evidence: Evidence) -> dict[str, list[bool]]:
     return found
 
 
-def _stability(key: Key, runs: Sequence[Cell]) -> Cell:
-    """runs: the cells of R1 of one method, over seeds and windows."""
+def _stability(key: Key, runs: Sequence[Finding]) -> Finding:
+    """runs: the findings of R1 of one method, over seeds and windows."""
     windows: dict[str, list[float | None]] = {}
     for run in runs:
         windows.setdefault(str(run.key["window"]), []).append(run.values["holdout"])
@@ -104,7 +104,7 @@ def _stability(key: Key, runs: Sequence[Cell]) -> Cell:
     same: Answer = False if verdicts >= {True, False} else None if None in verdicts else True
     enough: Answer = True if len(windows) >= REPEATS else None
     passed = sum(run.passes is True for run in runs)
-    return Cell(
+    return Finding(
         key,
         {"passed": passed, "runs": len(runs), "spread": spreads},
         f"R1 holds in {passed} of {len(runs)}; {_spread_text(spreads, windows)}",

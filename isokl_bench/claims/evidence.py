@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from isokl_bench.results.control import CONTROL
-from isokl_bench.results.runs import DIMENSIONS, NAMES, NOTHING, Run, differing, finished_runs
-from isokl_bench.results.table import Row, table_rows
+from isokl_bench.results.declared import is_control
+from isokl_bench.results.runs import NAMES, NOTHING, Run, differing, finished_runs
+from isokl_bench.results.table import TableRow, read_rows
 from isokl_bench.results.wording import short
 from isokl_db import INTERRUPTED
 from isokl_registry import IsoklError, unknown
@@ -48,7 +48,7 @@ class Subject:
     @property
     def is_judged(self) -> bool:
         """The claims are about methods with a dose, and not about the control."""
-        return self.has_dose and self.key["method"] != CONTROL
+        return self.has_dose and not is_control(self.key["method"])
 
     @property
     def ended(self) -> bool:
@@ -85,7 +85,7 @@ class Evidence:
         ours = [subject for subject in of_protocol if subject.is_judged]
         return {
             "steered by a prompt": sum(not subject.has_dose for subject in of_protocol),
-            f"steered by {CONTROL}, the control": sum(
+            "steered by the control": sum(
                 subject.has_dose and not subject.is_judged for subject in of_protocol
             ),
             "of another budget": sum(subject.ended and subject.budget != BUDGET for subject in ours),
@@ -93,11 +93,11 @@ class Evidence:
         }
 
     @cached_property
-    def rows(self) -> list[tuple[Key, Row | None, str]]:
+    def rows(self) -> list[tuple[Key, TableRow | None, str]]:
         """The rows of Table 1, their keys without a seed; a config that failed and has no row stands as its error."""
         runs = {(s.run.attempt, s.run.sign): s for s in self.subjects if s.run}
-        found: list[tuple[Key, Row | None, str]] = []
-        for row in table_rows(self.store, [s.run for s in runs.values() if s.run]) if runs else ():
+        found: list[tuple[Key, TableRow | None, str]] = []
+        for row in read_rows(self.store, [s.run for s in runs.values() if s.run])[0] if runs else ():
             subject = runs[row.first.attempt, row.first.sign]
             found.append((without(subject.key, "seed"), row, ""))
         for subject in self.subjects:
@@ -139,7 +139,7 @@ def without(key: Key, *names: str) -> Key:
 
 
 def _finished(run: Run, extra: Sequence[str]) -> Subject:
-    known = dict(zip(DIMENSIONS, run.dimensions, strict=True))
+    known = run.dimensions._asdict()
     key: Key = dict(zip(NAMES, run.names, strict=True)) | {"sign": known["sign"], "layers": known["layers"]}
     key |= {"window": run.window, "seed": run.seed}
     if extra:

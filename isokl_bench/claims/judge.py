@@ -26,7 +26,7 @@ def judge(evidence: Evidence) -> list[Claim]:
 
 
 def as_dict(evidence: Evidence, claims: list[Claim]) -> dict[str, Any]:
-    """The judgement with every cell, for --json."""
+    """The judgement with every finding, for --json."""
     stat, target = BUDGET
     return {
         "protocol": evidence.protocol,
@@ -44,17 +44,17 @@ def _claim(claim: Claim) -> dict[str, Any]:
         | {"not_judged": len(check.not_judged)}
         for check in claim.checks
     }
-    cells = [
+    findings = [
         {
             "condition": check.condition,
-            **cell.key,
-            "values": cell.values,
-            "passes": cell.passes,
-            "judged": cell.judged,
-            "text": cell.text,
+            **finding.key,
+            "values": finding.values,
+            "passes": finding.passes,
+            "judged": finding.judged,
+            "text": finding.text,
         }
         for check in claim.checks
-        for cell in check.cells
+        for finding in check.findings
     ]
     return {
         "id": claim.id,
@@ -62,5 +62,5 @@ def _claim(claim: Claim) -> dict[str, Any]:
         "verdict": claim.verdict,
         "numbers": {"conditions": counts, **claim.numbers},
         "missing": claim.missing,
-        "cells": cells,
+        "cells": findings,
     }

@@ -1,4 +1,4 @@
-"""The judgement in the terminal: a block for each claim, with the cells that decided it."""
+"""The judgement in the terminal: a block for each claim, with the findings that decided it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.text import Text
 
 from isokl_bench.claims.evidence import BUDGET, Evidence
-from isokl_bench.claims.verdict import NOT_JUDGED, Answer, Cell, Check, Claim
+from isokl_bench.claims.verdict import NOT_JUDGED, Answer, Check, Claim, Finding
 
-LISTED = 8  # cells that fail a check, or cannot be told
-CLOSEST = 2  # cells of a check that all pass: those that pass most narrowly
+LISTED = 8  # findings that fail a check, or cannot be told
+CLOSEST = 2  # findings of a check that all pass: those that pass most narrowly
 STYLES: dict[Answer, str] = {True: "green", False: "red", None: "yellow"}
 
 
@@ -50,26 +50,28 @@ def _heading(evidence: Evidence, dimensions: dict[str, int]) -> Iterator[str]:
 
 
 def _check(check: Check, shown: Sequence[str]) -> Iterator[Text]:
-    """The condition with its count, and the cells that decide it."""
+    """The condition with its count, and the findings that decide it."""
     passing, failing, unknown = (check.of(answer) for answer in (True, False, None))
     yield Text(f"    {check.condition}: {len(passing)} of {len(check.answers)} {check.unit}")
     if not failing and not unknown:
-        yield from _cells("closest", passing[:CLOSEST], shown)
-    for word, cells in (("fails", failing), ("unknown", unknown), (NOT_JUDGED, check.not_judged)):
-        yield from _cells(word, cells[:LISTED], shown)
-        if len(cells) > LISTED:
-            yield Text(f"      … and {len(cells) - LISTED} more (--json has all)", style="dim")
+        yield from _findings("closest", passing[:CLOSEST], shown)
+    for word, findings in (("fails", failing), ("unknown", unknown), (NOT_JUDGED, check.not_judged)):
+        yield from _findings(word, findings[:LISTED], shown)
+        if len(findings) > LISTED:
+            yield Text(f"      … and {len(findings) - LISTED} more (--json has all)", style="dim")
 
 
-def _cells(word: str, cells: Sequence[Cell], shown: Sequence[str]) -> Iterator[Text]:
-    labels = [_label(cell.key, shown) for cell in cells]
+def _findings(word: str, findings: Sequence[Finding], shown: Sequence[str]) -> Iterator[Text]:
+    labels = [_label(finding.key, shown) for finding in findings]
     width = max(map(len, labels), default=0)
-    for label, cell in zip(labels, cells, strict=True):
-        yield Text.assemble("      ", (f"{word:<8} ", STYLES[cell.passes]), f"{label:<{width}}  {cell.text}")
+    for label, finding in zip(labels, findings, strict=True):
+        yield Text.assemble(
+            "      ", (f"{word:<8} ", STYLES[finding.passes]), f"{label:<{width}}  {finding.text}"
+        )
 
 
 def _label(key: Mapping[str, Any], shown: Sequence[str]) -> str:
-    """What tells a cell from the others: names as they are, the rest with what it is."""
+    """What tells a finding from the others: names as they are, the rest with what it is."""
     parts = {name: key[name] for name in shown if name in key}
     named = ("model", "behavior", "method")
     return " · ".join(str(value) if name in named else f"{name} {value}" for name, value in parts.items())

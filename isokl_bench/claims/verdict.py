@@ -1,4 +1,4 @@
-"""What a verdict is made of: cells that pass, fail or cannot be told, counted with a third answer for the last."""
+"""What a verdict is made of: findings that pass, fail or cannot be told, counted with a third answer for the last."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOT_JUDGED = "cannot be judged"  # not for want of runs, but for what was measur
 
 
 @dataclass(frozen=True)
-class Cell:
+class Finding:
     """What is asked of one run, row of Table 1, model or method, and the answer.
 
     key: which one it is, by the names of its dimensions. values: the numbers, for --json. text: the same in words, or
@@ -29,26 +29,26 @@ class Cell:
 
 @dataclass(frozen=True)
 class Check:
-    """One condition of a claim, asked of every cell. unit: what a cell is, in the plural."""
+    """One condition of a claim, asked of every finding. unit: what a finding is, in the plural."""
 
     condition: str
     unit: str
-    cells: Sequence[Cell]
+    findings: Sequence[Finding]
 
     @property
     def answers(self) -> list[Answer]:
-        """Of each cell that is judged."""
-        return [cell.passes for cell in self.cells if cell.judged]
+        """Of each finding that is judged."""
+        return [finding.passes for finding in self.findings if finding.judged]
 
     @property
-    def not_judged(self) -> list[Cell]:
-        """The cells that cannot be judged."""
-        return [cell for cell in self.cells if not cell.judged]
+    def not_judged(self) -> list[Finding]:
+        """The findings that cannot be judged."""
+        return [finding for finding in self.findings if not finding.judged]
 
-    def of(self, answer: Answer) -> list[Cell]:
-        """The judged cells with this answer, those first that fail most clearly or pass most narrowly."""
-        found = (cell for cell in self.cells if cell.judged and cell.passes is answer)
-        return sorted(found, key=lambda cell: cell.margin)
+    def of(self, answer: Answer) -> list[Finding]:
+        """The judged findings with this answer, those first that fail most clearly or pass most narrowly."""
+        found = (finding for finding in self.findings if finding.judged and finding.passes is answer)
+        return sorted(found, key=lambda finding: finding.margin)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Claim:
 
     @classmethod
     def of_all(cls, id: str, title: str, *checks: Check, **more: Any) -> Claim:
-        """A claim that holds when every cell passes each check."""
+        """A claim that holds when every finding passes each check."""
         return cls(id, title, every([every(check.answers) for check in checks]), checks, **more)
 
     @property

@@ -108,7 +108,7 @@ def traces(
 def survival(ctx: click.Context, /, threshold: float, normalize: bool, **_: Any) -> None:
     """Print how long steered rollouts can still answer, and write the table and its figures to files.
 
-    A rollout is alive until the first fork of branch_pmass at which its answer mass is under the threshold.
+    A rollout is alive until the first fork at which its answer mass is under the threshold.
     Files: survival.md, survival.csv, and as png, svg and html the Kaplan-Meier curves (survival) and the KL
     trajectories of the living and the dead (spaghetti).
     """

@@ -10,9 +10,9 @@ import click
 from isokl_bench.cli.summary_table import effect_sentence, interval, summary_table
 from isokl_bench.pipeline.phases import NO_DOSE
 from isokl_bench.pipeline.record import Record
+from isokl_bench.results.declared import CHECKS, unit_of
 from isokl_bench.results.wording import amount, significant
 
-CHECKS = ("validation", "gap")  # of the budget, not measured at every alpha
 NO_VALUE = "—"
 
 
@@ -80,17 +80,19 @@ def _calibration_lines(record: Record, found: dict[str, Any]) -> str:
 def _prompt_line(found: dict[str, Any]) -> str:
     return (
         f"no dose: steered by a prompt, with {found['stat']} [bold]{found['value']:.3f}[/] on {found['n_prompts']} "
-        f"prompts, where others have a budget of {found['target']:g} nat"
+        f"prompts, where others have a budget of {_target(found)}"
     )
+
+
+def _target(found: dict[str, Any]) -> str:
+    return f"{found['target']:g} {unit_of(found['stat'])}".rstrip()
 
 
 def _search_line(found: dict[str, Any]) -> str:
     stat, value = found["stat"], found["value"]
     ends = interval(found["low"], found["high"], significant)
     line = f"coefficient [bold]{found['coefficient']:.4g}[/] {ends}  {found['outcome'].replace('_', ' ')}"
-    line += (
-        f": {stat} {NO_VALUE if value is None else f'{value:.3f}'} for a target of {found['target']:g} nat"
-    )
+    line += f": {stat} {NO_VALUE if value is None else f'{value:.3f}'} for a target of {_target(found)}"
     line += f" on {found['n_prompts']} prompts, {found['rounds']} round(s)"
     if found["outcome"] == "jump" and found["value_above"] is not None:
         line += f"; at {found['dose_above']:.4g} it is {found['value_above']:.3f}"

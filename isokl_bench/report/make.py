@@ -21,8 +21,7 @@ from isokl_bench.results.lines import choose_lines
 from isokl_bench.results.ranking import rankings
 from isokl_bench.results.responses import DoseResponse, Responses, dose_response
 from isokl_bench.results.runs import finished_runs
-from isokl_bench.results.table import table_rows
-from isokl_bench.results.table1 import Table1
+from isokl_bench.results.table1 import Table1, read_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,7 +48,7 @@ def make_report(
 
     Raises IsoklError when no finished run is selected or a file cannot be written, StoreError when the store
     fails."""
-    table = Table1(table_rows(store, finished_runs(store, filters)))
+    table = read_table(store, finished_runs(store, filters))
     cells = Cells(table)
     print_table(cells, console)
     console.print()
@@ -78,7 +77,7 @@ def _write_rankings(table: Table1, responses: Responses, folder: Path, console: 
     print_leaderboards(boards, console)
     files = {
         "ranking.md": ranking_markdown(table, found) if found else None,
-        "ranking.csv": ranking_csv(found) if found else None,
+        "ranking.csv": ranking_csv(table, found) if found else None,
         "leaderboard.md": leaderboard_markdown(boards) if boards else None,
         "leaderboard.csv": leaderboard_csv(boards) if boards else None,
     }
@@ -96,9 +95,9 @@ def _write_figures(
     from isokl_bench.report.figures.files import write_figure
 
     if curves is None:
-        console.print("No Figure 1: neither kl_trajectory nor branch_pmass is stored at alpha 1, 2 or 4.")
+        console.print("No Figure 1: no KL or other curve along the text is stored at alpha 1, 2 or 4.")
     if response is None:
-        console.print("No Figure 2: kl_trajectory and target_logit are not stored at the same alphas.")
+        console.print("No Figure 2: the KL along the text and an effect are not stored at the same alphas.")
     if left_out and (curves or response):
         console.print(left_out)
     first = write_figure(folder, "figure1", figure(curves) if curves else None, "Figure 1")

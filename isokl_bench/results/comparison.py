@@ -1,41 +1,47 @@
-"""Which of two methods has the larger effect, as far as their seeds can tell."""
+"""Which of two numbers is larger, as far as their seeds and intervals can tell: of two methods, or of one and the control."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from isokl_bench.results.effect import effect, effects_by_seed
 from isokl_bench.results.seeds import seed_intervals
-from isokl_bench.results.table import Row
+from isokl_bench.results.table import Estimate, TableRow
 
 
-def told_apart(pairs: Sequence[tuple[Row, Row]]) -> list[bool]:
-    """Whether the first of each two has the larger effect; one to the side that was not asked for is less than none.
+class Compared(NamedTuple):
+    """One side of a comparison: its number for each seed, and its estimate over all of them."""
+
+    by_seed: Mapping[int | None, float]
+    estimate: Estimate | None
+
+
+def told_larger(pairs: Sequence[tuple[Compared, Compared]]) -> list[bool]:
+    """Whether the first of each two is told to be larger.
 
     With two or more seeds that both have, it is where the 95 % interval of the paired difference over them is above 0.
-    With fewer, their own intervals must not overlap: the prompts of one seed know nothing of how its calibration might
-    have come out otherwise."""
-    effects = {id(row): effects_by_seed(row) for pair in pairs for row in pair}
-    samples = [_by_seed(effects[id(above)], effects[id(below)]) for above, below in pairs]
+    With fewer, their own intervals must not overlap, where an end that is open may lie anywhere: the prompts of one seed
+    know nothing of how its calibration might have come out otherwise."""
+    samples = [
+        [larger.by_seed[seed] - smaller.by_seed[seed] for seed in larger.by_seed if seed in smaller.by_seed]
+        for larger, smaller in pairs
+    ]
     intervals = iter(seed_intervals([sample for sample in samples if len(sample) > 1]))
-    found = []
-    for (above, below), sample in zip(pairs, samples, strict=True):
-        if len(sample) > 1:
-            _, low, _ = next(intervals)
-            found.append(low > 0)
-        else:
-            found.append(_clear(above, below))
-    return found
+    return [
+        next(intervals)[1] > 0 if len(sample) > 1 else _is_clear(larger.estimate, smaller.estimate)
+        for (larger, smaller), sample in zip(pairs, samples, strict=True)
+    ]
 
 
-def _by_seed(above: dict[int | None, float], below: dict[int | None, float]) -> list[float]:
-    """Differences of two effects, for each seed that both have."""
-    return [above[seed] - below[seed] for seed in above if seed in below]
+def told_apart(pairs: Sequence[tuple[TableRow, TableRow]]) -> list[bool]:
+    """Whether the first of each two has the larger effect; one to the side that was not asked for is less than none."""
+    rows = {id(row): row for pair in pairs for row in pair}
+    compared = {place: Compared(effects_by_seed(row), effect(row)) for place, row in rows.items()}
+    return told_larger([(compared[id(above)], compared[id(below)]) for above, below in pairs])
 
 
-def _clear(above: Row, below: Row) -> bool:
-    """Whether the interval of an effect is above that of another; an end that is not known may lie anywhere."""
-    larger, smaller = effect(above), effect(below)
+def _is_clear(larger: Estimate | None, smaller: Estimate | None) -> bool:
     if larger is None or larger.low is None or smaller is None or smaller.high is None:
         return False
     return larger.low > smaller.high

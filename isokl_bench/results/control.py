@@ -1,65 +1,55 @@
-"""Which effects the control has too: a random direction at the budget."""
+"""Which effects the control has too: what steers nowhere in particular, at the same budget."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from isokl_bench.results.effect import EFFECT, effect, effects_by_seed
-from isokl_bench.results.runs import DIMENSIONS
-from isokl_bench.results.seeds import seed_intervals
-from isokl_bench.results.table import Estimate, Row
+from isokl_bench.results.comparison import Compared, told_larger
+from isokl_bench.results.declared import is_control
+from isokl_bench.results.effect import effect, effects_by_seed
+from isokl_bench.results.table import Estimate, TableRow
 
-CONTROL = "random"
 CONDITIONS = ("sign", "protocol", "budget", "window")  # dimensions in which methods can be compared
 MARK = "°"
-NOTE = f"{MARK}: an effect that is not told to be larger than that of {CONTROL}, the control, at the same budget."
-
-_LAYERS = DIMENSIONS.index("layers")
-_PLACES = [DIMENSIONS.index(name) for name in CONDITIONS]
 
 
-def condition(row: Row) -> tuple[str, ...]:
+def condition(row: TableRow) -> tuple[str, ...]:
     """What rows agree in that can be compared: model, behavior, and the conditions."""
-    return (*row.first.names[:2], *(row.first.dimensions[place] for place in _PLACES))
+    return (*row.first.pair, *(getattr(row.first.dimensions, name) for name in CONDITIONS))
 
 
-def not_above_control(rows: Sequence[Row]) -> set[int]:
+def not_above_control(rows: Sequence[TableRow]) -> set[int]:
     """Places of the rows whose effect is not told to be larger than the control's under the same condition.
 
-    With two or more seeds in common it is told where the 95 % interval of the paired difference is above 0; the effect
-    counts in the direction that it has on average, the control's by its size alone: no side is its own. With fewer, the
-    interval of the effect must lie beyond that of the control's. Where the control was not run, nothing is in the set."""
-    controls: dict[tuple[str, ...], Row] = {}
+    The effect counts in the direction that it has on average, the control's by its size alone: no side is its own. Where
+    the control was not run, nothing is in the set."""
+    controls: dict[tuple[str, ...], TableRow] = {}
     for row in rows:
-        if row.first.names[2] == CONTROL and EFFECT in row.estimates:
+        if is_control(row.first.method) and row.headline:
             controls.setdefault(condition(row), row)  # for a prompt, which has no layers
-            controls[*condition(row), row.first.dimensions[_LAYERS]] = row
-    found, places, samples = set(), [], []
+            controls[*condition(row), row.first.dimensions.layers] = row
+    places, pairs = [], []
     for place, row in enumerate(rows):
-        layers = row.first.dimensions[_LAYERS]
+        layers = row.first.dimensions.layers
         control = controls.get((*condition(row), layers) if row.first.has_dose else condition(row))
-        if control is None or row.first.names[2] == CONTROL or EFFECT not in row.estimates:
-            continue
-        differences = _by_seed(row, control)
-        if len(differences) > 1:
+        if control and row.headline and not is_control(row.first.method):
             places.append(place)
-            samples.append(differences)
-        elif not _beyond(row.estimates[EFFECT], control.estimates[EFFECT]):
-            found.add(place)
-    intervals = zip(places, seed_intervals(samples), strict=True)
-    return found | {place for place, (_, low, _) in intervals if not low > 0}
+            pairs.append((_along_its_mean(row), _size(control)))
+    return {place for place, told in zip(places, told_larger(pairs), strict=True) if not told}
 
 
-def _by_seed(row: Row, control: Row) -> list[float]:
+def _along_its_mean(row: TableRow) -> Compared:
+    """The effect in the direction that it has on average."""
     found = effect(row)
     side = 1.0 if found and found.mean > 0 else -1.0
-    effects, sizes = effects_by_seed(row), effects_by_seed(control)
-    return [side * effects[seed] - abs(sizes[seed]) for seed in effects if seed in sizes]
+    by_seed = {seed: side * value for seed, value in effects_by_seed(row).items()}
+    return Compared(by_seed, found.turned() if found and side < 0 else found)
 
 
-def _beyond(found: Estimate, control: Estimate) -> bool:
-    """An end that is open may lie anywhere; of the effect only the one that is nearer to 0 counts."""
-    least = (found if found.mean > 0 else found.turned()).low
-    if least is None or control.low is None or control.high is None:
-        return False
-    return least > max(abs(control.low), abs(control.high))
+def _size(control: TableRow) -> Compared:
+    """The control's effect without its sign; how large it may be is open where either end is."""
+    found = effect(control)
+    ends = [] if found is None else [end for end in found[1:3] if end is not None]
+    high = max(map(abs, ends)) if len(ends) == 2 else None
+    by_seed = {seed: abs(value) for seed, value in effects_by_seed(control).items()}
+    return Compared(by_seed, found and Estimate(abs(found.mean), None, high, found.n))

@@ -10,18 +10,19 @@ import numpy as np
 
 from isokl_bench.results.comparison import told_apart
 from isokl_bench.results.control import CONDITIONS
-from isokl_bench.results.lines import describe
+from isokl_bench.results.declared import Measure
 from isokl_bench.results.ranking import Entry, Ranking
 from isokl_bench.results.seeds import seed_intervals
 from isokl_bench.results.table import Estimate
-from isokl_bench.results.table1 import Table1
+from isokl_bench.results.table1 import Table1, describe
 
 
 @dataclass
 class Standing:
     """A method over all pairs of model and behavior that it was run on.
 
-    effect, final: in nats. turned, first: numbers of pairs, of `measured`. above: of `controlled`, those of them in which the
+    effect, later: the headline at alpha 1, and the same after the reply. beside: means of what is shown beside it, by name.
+    fewer: numbers of pairs in which it has fewer prompts than another. turned, first: numbers of pairs, of `measured`. above: of `controlled`, those of them in which the
     control has an effect; turned is None for the control, of whom no side is asked. reached: runs with a coefficient, None for a prompt, which needs none."""
 
     method: str
@@ -31,9 +32,9 @@ class Standing:
     controlled: int
     turned: int | None
     first: int
-    final: float | None
-    nll_ratio: float | None
-    pmass_change: float | None
+    later: float | None
+    beside: dict[str, float]
+    fewer: int
     reached: int | None
     runs: int
     seconds: float | None
@@ -41,10 +42,14 @@ class Standing:
 
 @dataclass
 class Board:
-    """The standings under one condition, the largest effect first."""
+    """The standings under one condition, the largest effect first, and what its columns are."""
 
     title: str
     pairs: int
+    headline: Measure | None
+    later: Measure | None
+    beside: list[Measure]
+    control: str
     standings: list[Standing]
 
 
@@ -52,10 +57,14 @@ def leaderboards(table: Table1, found: Sequence[Ranking]) -> list[Board]:
     """One for each condition (sign, protocol, budget, window) under which two or more pairs are ranked."""
     grouped: dict[str, list[Ranking]] = {}
     for ranking in found:
-        title = describe(table, ranking.entries[0].row.first, CONDITIONS)
+        shown = table.dimensions(ranking.entries[0].row.first)
+        title = describe({name: value for name, value in shown.items() if name in CONDITIONS})
         grouped.setdefault(title, []).append(ranking)
+    columns = table.headline, table.later, table.beside, table.control
     return [
-        Board(title, len(same), _standings(table, same)) for title, same in grouped.items() if len(same) > 1
+        Board(title, len(same), *columns, _standings(table, same))
+        for title, same in grouped.items()
+        if len(same) > 1
     ]
 
 
@@ -63,29 +72,39 @@ def _standings(table: Table1, same: Sequence[Ranking]) -> list[Standing]:
     methods: dict[str, list[Entry]] = {}
     for ranking in same:
         for entry in ranking.entries:
-            methods.setdefault(entry.method, []).append(entry)
+            methods.setdefault(_name(table, entry), []).append(entry)
     marks = _Marks(
         first={id(entry) for ranking in same for entry in _firsts(ranking)},
         controlled={
             id(e) for r in same if any(e.is_control and e.effect for e in r.entries) for e in r.entries
         },
+        fewer={id(entry) for ranking in same for entry in ranking.entries if ranking.has_fewer(entry)},
     )
     found = [_standing(table, method, entries, marks) for method, entries in methods.items()]
     _find_intervals(found, list(methods.values()))
     return sorted(found, key=lambda s: -s.effect.mean if s.effect else np.inf)
 
 
+def _name(table: Table1, entry: Entry) -> str:
+    """The method, told from others of its name where any pair has several of them."""
+    shown = table.within_any_block(entry.row.first)
+    words = describe({name: value for name, value in shown.items() if name not in CONDITIONS})
+    return entry.row.first.method + (f" ({words})" if words else "")
+
+
 @dataclass(frozen=True)
 class _Marks:
-    """Ids of the entries that are first, and of those beside a control."""
+    """Ids of the entries that are first, of those beside a control, and of those with fewer prompts than another."""
 
     first: set[int]
     controlled: set[int]
+    fewer: set[int]
 
 
 def _standing(table: Table1, method: str, entries: Sequence[Entry], marks: _Marks) -> Standing:
     measured = [entry for entry in entries if entry.effect]
-    effects, finals = _means(entry.effect for entry in measured), _means(entry.final for entry in measured)
+    effects, laters = _means(entry.effect for entry in measured), _means(entry.later for entry in measured)
+    beside = {m.name: _means(e.row.estimates.get(m.key(1.0)) for e in measured) for m in table.beside}
     controlled = [entry for entry in measured if id(entry) in marks.controlled and not entry.is_control]
     runs = [run for entry in entries for run in entry.row.runs]
     times = [run.seconds for run in runs if run.reached and run.seconds is not None]
@@ -97,9 +116,9 @@ def _standing(table: Table1, method: str, entries: Sequence[Entry], marks: _Mark
         controlled=len(controlled),
         turned=None if entries[0].is_control else sum(entry.is_reversed for entry in measured),
         first=sum(id(entry) in marks.first for entry in measured),
-        final=fmean(finals) if finals else None,
-        nll_ratio=_mean(measured, "nll_ratio_alpha1"),
-        pmass_change=_mean(measured, "pmass_change_alpha1"),
+        later=fmean(laters) if laters else None,
+        beside={name: fmean(means) for name, means in beside.items() if means},
+        fewer=sum(id(entry) in marks.fewer for entry in measured),
         reached=sum(run.reached for run in runs) if runs[0].has_dose else None,
         runs=len(runs),
         seconds=median(times) if times else None,
@@ -130,8 +149,3 @@ def _asks(entry: Entry) -> bool:
 
 def _means(estimates: Iterable[Estimate | None]) -> list[float]:
     return [estimate.mean for estimate in estimates if estimate]
-
-
-def _mean(measured: Sequence[Entry], key: str) -> float | None:
-    values = _means(entry.row.estimates.get(key) for entry in measured)
-    return fmean(values) if values else None

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from isokl_bench.results.runs import Run
-from isokl_bench.results.table import Row
-from isokl_bench.results.table1 import Table1
+from isokl_bench.results.table import TableRow
+from isokl_bench.results.table1 import Table1, describe
 
 METHODS = 7  # as many colours as can be told apart
-WINDOWS = 4  # and dashes
+VARIANTS = 6  # and dashes
 BLOCKS = 6
 LINES = 36
 EXCERPT = 18  # lines of what has more: it says little until filters have narrowed it, so it may cost little
@@ -21,11 +21,11 @@ RUNS = 108  # whose tokens are read
 class Line:
     """A row of Table 1 in the figures, and those of its runs that are drawn.
 
-    title: model and behavior, of its panels. keys: what its points carry: `series`, its colour, and `window`, its
-    dash, where runs differ in it.
+    title: model and behavior, of its panels. keys: what its points carry: `method`, its colour, and `variant`, its dash,
+    where rows of that method and block differ in anything else.
     """
 
-    row: Row
+    row: TableRow
     runs: list[Run]
     title: str
     keys: dict[str, str]
@@ -33,10 +33,22 @@ class Line:
 
 @dataclass(frozen=True)
 class Lines:
-    """The lines of the figures. `left_out` says what was selected but is not drawn, "" if nothing."""
+    """The lines of the figures. `left_out` says what was selected but is not drawn, "" if nothing.
+
+    methods, variants: in the order of the colours and dashes, which are the same in every figure."""
 
     drawn: list[Line]
     left_out: str
+
+    @property
+    def methods(self) -> list[str]:
+        """Every method, in alphabetical order."""
+        return methods_of(line.keys for line in self.drawn)
+
+    @property
+    def variants(self) -> list[str]:
+        """Every variant, the shortest first; none where methods are there once only."""
+        return variants_of(line.keys for line in self.drawn)
 
     @property
     def blocks(self) -> dict[str, list[Line]]:
@@ -51,7 +63,7 @@ def choose_lines(table: Table1) -> Lines:
     """A line for each row of Table 1 that reached its budget, or for the first of them where they are many."""
     found, twins = table.without_twins
     rows = [row for row in found if row.reached]
-    lines = [Line(row, row.reached, " · ".join(row.first.names[:2]), _keys(table, row)) for row in rows]
+    lines = [Line(row, row.reached, " · ".join(row.first.pair), _keys(table, row)) for row in rows]
     drawn = _that_fit(lines)
     if len(drawn) > LINES:
         drawn = drawn[:EXCERPT]
@@ -61,46 +73,39 @@ def choose_lines(table: Table1) -> Lines:
 
 
 def label(table: Table1, run: Run, shared: Collection[str]) -> str:
-    """The method and, in brackets, what it is in the dimensions in which runs differ, but for the `shared` ones."""
-    words = describe(table, run, [name for name in table.varying if name not in shared])
-    return run.names[2] + (f" ({words})" if words else "")
+    """The method and, in brackets, what tells it from others of its block, but for what is `shared`."""
+    words = describe({name: value for name, value in table.within_block(run).items() if name not in shared})
+    return run.method + (f" ({words})" if words else "")
 
 
-def describe(table: Table1, run: Run, names: Collection[str]) -> str:
-    """What a run is in these of the dimensions in which runs differ, as one text."""
-    return ", ".join(
-        value if name in ("sign", "protocol", "budget") else f"{name} {value}"
-        for name, value in table.dimensions(run).items()
-        if name in names
-    )
+def methods_of(points: Iterable[Mapping[str, str]]) -> list[str]:
+    """Every method there is among lines or points, in the order of the legend."""
+    return sorted({point["method"] for point in points})
 
 
-def series_of(points: Iterable[Mapping[str, str]]) -> list[str]:
-    """Every series there is among lines or points, in the order of the legend."""
-    return sorted({point["series"] for point in points})
-
-
-def windows_of(points: Iterable[Mapping[str, str]]) -> list[str]:
-    """Every window there is among lines or points, the shortest first; none where runs do not differ in it."""
+def variants_of(points: Iterable[Mapping[str, str]]) -> list[str]:
+    """Every variant there is among lines or points, the shortest first."""
     return sorted(
-        {point["window"] for point in points if "window" in point}, key=lambda text: (len(text), text)
+        {point["variant"] for point in points if "variant" in point}, key=lambda text: (len(text), text)
     )
 
 
-def _keys(table: Table1, row: Row) -> dict[str, str]:
-    keys = {"series": label(table, row.first, shared=["window"])}
-    return keys | ({"window": describe(table, row.first, ["window"])} if "window" in table.varying else {})
+def _keys(table: Table1, row: TableRow) -> dict[str, str]:
+    variant = describe(table.within_block(row.first))
+    return {"method": row.first.method} | ({"variant": variant} if variant else {})
 
 
 def _that_fit(lines: list[Line]) -> list[Line]:
-    """The lines of the first blocks, series and windows, as many as there are places, colours and dashes."""
+    """The lines of the first blocks, methods and variants, as many as there are places, colours and dashes."""
     titles = list(dict.fromkeys(line.title for line in lines))[:BLOCKS]
-    series = series_of(line.keys for line in lines)[:METHODS]
-    windows = [*windows_of(line.keys for line in lines)[:WINDOWS], ""]
+    methods = methods_of(line.keys for line in lines)[:METHODS]
+    variants = [*variants_of(line.keys for line in lines)[:VARIANTS], ""]
     return [
         line
         for line in lines
-        if line.title in titles and line.keys["series"] in series and line.keys.get("window", "") in windows
+        if line.title in titles
+        and line.keys["method"] in methods
+        and line.keys.get("variant", "") in variants
     ]
 
 

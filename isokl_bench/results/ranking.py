@@ -11,13 +11,14 @@ from itertools import combinations
 import numpy as np
 
 from isokl_bench.results.comparison import told_apart
-from isokl_bench.results.control import CONDITIONS, CONTROL, condition
-from isokl_bench.results.effect import EFFECT, FINAL, effect
-from isokl_bench.results.lines import describe, label
+from isokl_bench.results.control import CONDITIONS, condition
+from isokl_bench.results.declared import is_control
+from isokl_bench.results.effect import effect, later_effect
+from isokl_bench.results.lines import label
 from isokl_bench.results.responses import Response, Responses
 from isokl_bench.results.seeds import seed_intervals
-from isokl_bench.results.table import Estimate, Row
-from isokl_bench.results.table1 import Table1
+from isokl_bench.results.table import Estimate, TableRow
+from isokl_bench.results.table1 import Table1, describe
 
 RUNS = 108  # whose tokens are read for the areas
 
@@ -31,30 +32,36 @@ class Entry:
     """
 
     method: str
-    row: Row
+    row: TableRow
     ranks: tuple[int, int] | None = None
     area: Estimate | None = None
     remark: str = ""
 
     @cached_property
     def effect(self) -> Estimate | None:
-        """Change of the log-ratio at the start of the reply at alpha 1, towards the side that was asked for."""
+        """The headline at alpha 1, towards the side that was asked for."""
         return effect(self.row)
 
     @property
-    def final(self) -> Estimate | None:
+    def later(self) -> Estimate | None:
         """The same after the reply."""
-        return effect(self.row, FINAL)
+        return later_effect(self.row)
 
     @property
     def prompts(self) -> int | None:
         """Holdout prompts that the effect of a seed is a mean over."""
-        return next((stored[EFFECT].n for stored in self.row.stored if EFFECT in stored), None)
+        key = self.row.headline.key(1.0) if self.row.headline else ""
+        return next((stored[key].n for stored in self.row.stored if key in stored), None)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Prompts of a seed that the effect is a mean over, and that its dose was calibrated on."""
+        return self.prompts or 0, self.row.first.n
 
     @property
     def is_control(self) -> bool:
         """Whether it is the control, whose side is chance."""
-        return self.row.first.names[2] == CONTROL
+        return is_control(self.row.first.method)
 
     @property
     def is_reversed(self) -> bool:
@@ -75,16 +82,26 @@ class Ranking:
     reach: float | None = None
     unread: bool = False
 
+    @cached_property
+    def fuller(self) -> tuple[int, int]:
+        """The most prompts that any effect is a mean over, and that any dose was calibrated on."""
+        held, calibrated = zip(*(entry.sizes for entry in self.entries if entry.effect), strict=True)
+        return max(held), max(calibrated)
+
+    def has_fewer(self, entry: Entry) -> bool:
+        """Whether an effect was measured or calibrated on fewer prompts than another that it is ranked against."""
+        return entry.effect is not None and any(n < m for n, m in zip(entry.sizes, self.fuller, strict=True))
+
 
 def rankings(table: Table1, responses: Responses) -> list[Ranking]:
     """A ranking for each condition that two or more methods were run in, in the order of Table 1.
 
     Areas are those of the first, as many as fit into 108 runs."""
-    grouped: dict[tuple[str, ...], list[Row]] = {}
+    grouped: dict[tuple[str, ...], list[TableRow]] = {}
     for row in table.without_twins[0]:
         grouped.setdefault(condition(row), []).append(row)
     found = [
-        _ranking(table, rows) for rows in grouped.values() if len({row.first.names[2] for row in rows}) > 1
+        _ranking(table, rows) for rows in grouped.values() if len({row.first.method for row in rows}) > 1
     ]
     _find_ranks(found)
     left = RUNS
@@ -105,24 +122,34 @@ def area(points: Sequence[tuple[float, float]], reach: float) -> float:
     return float(np.trapezoid(y, np.append(kl[inside], reach)) / reach)
 
 
-def _ranking(table: Table1, rows: Sequence[Row]) -> Ranking:
+def _ranking(table: Table1, rows: Sequence[TableRow]) -> Ranking:
     first = rows[0].first
-    words = describe(table, first, CONDITIONS)
-    title = " · ".join(first.names[:2]) + (f" ({words})" if words else "")
+    words = describe({k: v for k, v in table.within_block(first).items() if k in CONDITIONS})
+    title = " · ".join(first.pair) + (f" ({words})" if words else "")
     entries = [Entry(label(table, row.first, CONDITIONS), row) for row in rows]
-    for entry in entries:
-        entry.remark = ", ".join(filter(None, _remarks(table, entry)))
     entries.sort(key=lambda entry: -entry.effect.mean if entry.effect else np.inf)
-    return Ranking(title, entries)
+    ranking = Ranking(title, entries)
+    for entry in entries:
+        entry.remark = ", ".join(filter(None, _remarks(table, ranking, entry)))
+    return ranking
 
 
-def _remarks(table: Table1, entry: Entry) -> list[str]:
+def _remarks(table: Table1, ranking: Ranking, entry: Entry) -> list[str]:
+    measured = {other.row.headline.metric for other in ranking.entries if other.row.headline}
     return [
         "control" if entry.is_control else "",
         _remark(entry),
         "" if entry.row.first.has_dose else "no dose",
-        f"not above {CONTROL}" if table.is_weak(entry.row) else "",
+        f"not above {table.control}" if table.is_weak(entry.row) else "",
+        _fewer(ranking, entry) if ranking.has_fewer(entry) else "",
+        f"by {entry.row.headline.metric}" if entry.row.headline and len(measured) > 1 else "",
     ]
+
+
+def _fewer(ranking: Ranking, entry: Entry) -> str:
+    """How many prompts it has where others have how many: holdout and, where that differs too, calibration prompts."""
+    both = zip(("", "calibration "), entry.sizes, ranking.fuller, strict=True)
+    return " and ".join(f"{n} of {most} {kind}prompts" for kind, n, most in both if n < most)
 
 
 def _remark(entry: Entry) -> str:
@@ -155,7 +182,7 @@ def _find_areas(ranking: Ranking, responses: Responses) -> None:
     """Areas of the entries whose KL is stored, up to the largest KL that every seed of each of them reaches."""
     known: list[tuple[Entry, list[list[tuple[float, float]]]]] = []
     for entry in ranking.entries:
-        seeds = [_points(responses.of(run), run.sign) for run in entry.row.reached]
+        seeds = [_points(entry.row, responses.of(run), run.sign) for run in entry.row.reached]
         if any(seeds) and entry.row.first.has_dose:  # an area is one over doses
             known.append((entry, [points for points in seeds if points]))
     reach = min((max(points)[0] for _, seeds in known for points in seeds), default=0.0)
@@ -168,7 +195,6 @@ def _find_areas(ranking: Ranking, responses: Responses) -> None:
         entry.area = Estimate(mean, low, high, len(areas))
 
 
-def _points(response: Response, sign: int) -> list[tuple[float, float]]:
-    return [
-        (kl, sign * effects["log_ratio"].mean) for kl, effects in response.values() if "log_ratio" in effects
-    ]
+def _points(row: TableRow, response: Response, sign: int) -> list[tuple[float, float]]:
+    family = row.headline.family if row.headline else ""
+    return [(kl, sign * effects[family].mean) for kl, effects in response.values() if family in effects]

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from isokl_bench.results.curves import Curve, quantiles, rounded
-from isokl_bench.results.lines import Lines, series_of, windows_of
+from isokl_bench.results.curves import Points, quantiles, rounded, tokens_of
+from isokl_bench.results.declared import Measure, measures_of, shift_of
+from isokl_bench.results.lines import Lines
 from isokl_bench.results.runs import Run
 from isokl_bench.results.seeds import seed_intervals
 from isokl_bench.results.table import Estimate
@@ -17,10 +16,10 @@ from isokl_bench.results.table import Estimate
 if TYPE_CHECKING:
     from isokl_db import Store
 
-EFFECTS = ("log_ratio", "final_log_ratio")
+EFFECTS = ("headline", "effect")  # roles of what is drawn against the KL
 ORIGIN = {"alpha": 0.0} | dict.fromkeys(("kl", "kl_low", "kl_high", "mean", "low", "high"), 0.0)
 
-Response = dict[float, tuple[float, dict[str, Estimate]]]  # by alpha: KL in nats, effects by their name
+Response = dict[float, tuple[float, dict[str, Estimate]]]  # by alpha: KL in nats, effects by their family
 
 
 class Responses:
@@ -29,6 +28,7 @@ class Responses:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._read: dict[tuple[int, int], Response] = {}
+        self.effects: dict[str, Measure] = {}  # by family, all that any run has
 
     def of(self, run: Run) -> Response:
         """By each alpha above 0 at which both are stored, in order: the KL and the effects.
@@ -43,52 +43,55 @@ class Responses:
         return self._read[key]
 
     def _kl(self, run: Run) -> dict[float, float]:
-        within = f"AND position < {run.window}" if run.window else ""
-        found = self._store.query(
-            "SELECT alpha, value FROM measurements WHERE metric = 'kl_trajectory' AND quantity = 'kl' "
-            f"AND attempt_id = :attempt AND sign = :sign AND alpha > 0 {within} AND value IS NOT NULL",
-            attempt=run.attempt,
-            sign=run.sign,
-        )
-        if not found.rows:
+        kl = shift_of(self._store, run)
+        if kl is None:
             return {}
-        alpha, value = np.array(found.rows, dtype=float).T
+        within = f"alpha > 0 AND position < {run.window}" if run.window else "alpha > 0"
+        alpha, value = tokens_of(self._store, run, kl, within, "alpha").T
+        if not len(alpha):
+            return {}
         alphas, (kl,), _ = quantiles(alpha, value, (0.95,))
         return dict(zip(alphas.tolist(), kl.tolist(), strict=True))
 
     def _effects(self, run: Run) -> dict[float, dict[str, Estimate]]:
         found = self._store.query(
-            "SELECT alpha, quantity, mean, low, high, n FROM summaries WHERE metric = 'target_logit' "
-            "AND attempt_id = :attempt AND sign = :sign AND mean IS NOT NULL",
+            "SELECT metric, quantity, alpha, mean, low, high, n FROM summaries WHERE attempt_id = :attempt "
+            "AND sign = :sign AND position IS NULL AND mean IS NOT NULL",
             attempt=run.attempt,
             sign=run.sign,
         )
+        stored: dict[tuple[str, str], dict[float, Estimate]] = {}
+        for metric, quantity, alpha, *numbers in found.rows:
+            stored.setdefault((metric, quantity), {})[alpha] = Estimate(*numbers)
         effects: dict[float, dict[str, Estimate]] = {}
-        for alpha, quantity, *estimate in found.rows:
-            effects.setdefault(alpha, {})[quantity] = Estimate(*estimate)
+        for measure in measures_of(stored):
+            of_measure = stored.get((measure.metric, measure.column.quantity), {})
+            if measure.column.role in EFFECTS and of_measure:
+                self.effects.setdefault(measure.family, measure)
+                for alpha, estimate in of_measure.items():
+                    effects.setdefault(alpha, {}).setdefault(measure.family, estimate)
         return effects
 
 
 @dataclass(frozen=True)
 class Panels:
-    """One model and behavior: for each effect its points, in rows of series, window, alpha, kl, kl_low, kl_high, mean,
-    low, high, prompts and seeds. budgets: targets of kl_p95, in nats."""
+    """One model and behavior: for each family of effects its points, in rows of method, variant, alpha, kl, kl_low,
+    kl_high, mean, low, high, prompts and seeds. budgets: targets of kl_p95, in nats."""
 
     title: str
-    effects: dict[str, Curve]
+    effects: dict[str, Points]
     budgets: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class DoseResponse:
-    """Everything in Figure 2. effects: those that are stored, in order. seeds, prompts: numbers of them that points are
-    means over."""
+    """Everything in Figure 2. lines: what colours and dashes stand for. effects: by family, in order. seeds, prompts:
+    numbers of them that points are means over."""
 
     blocks: list[Panels]
-    series: list[str]
-    windows: list[str]
+    lines: Lines
     alphas: list[float]
-    effects: list[str]
+    effects: dict[str, Measure]
     seeds: set[int]
     prompts: set[int]
 
@@ -97,40 +100,44 @@ def dose_response(responses: Responses, lines: Lines) -> DoseResponse | None:
     """The points of the lines; None where no KL or no effect is stored."""
     blocks = []
     for title, of_block in lines.blocks.items():
-        effects: dict[str, Curve] = {name: [] for name in EFFECTS}
+        effects: dict[str, Points] = {}
         for line in of_block:
-            for name, curve in effects.items():
-                found = points([responses.of(run) for run in line.runs], name)
+            seeds = [responses.of(run) for run in line.runs]
+            for family in {family: 0 for seed in seeds for _, found in seed.values() for family in found}:
+                curve = points(seeds, family)
                 if not line.row.first.has_dose:
-                    found = found[1:]  # a prompt is one point: no dose leads there from the origin
-                curve += [line.keys | point for point in found]
+                    curve = curve[1:]  # a prompt is one point: no dose leads there from the origin
+                effects.setdefault(family, []).extend(line.keys | point for point in curve)
         runs = [line.row.first for line in of_block]
         budgets = tuple(sorted({run.target for run in runs if run.stat == "kl_p95"}))
-        if any(effects.values()):
+        if effects:
             blocks.append(Panels(title, effects, budgets))
     if not blocks:
         return None
     drawn = [point for block in blocks for curve in block.effects.values() for point in curve]
     return DoseResponse(
         blocks,
-        series_of(drawn),
-        windows_of(drawn),
+        lines,
         sorted({point["alpha"] for point in drawn if point["alpha"]}),
-        [name for name in EFFECTS if any(block.effects[name] for block in blocks)],
+        {
+            name: effect
+            for name, effect in responses.effects.items()
+            if any(name in b.effects for b in blocks)
+        },
         {point["seeds"] for point in drawn},
         {point["prompts"] for point in drawn},
     )
 
 
-def points(seeds: Sequence[Response], name: str) -> Curve:
+def points(seeds: Sequence[Response], family: str) -> Points:
     """One line: at each alpha the means over seeds with their intervals, of the effect over prompts for one seed; from
     the origin, which is alpha 0. Empty where nothing is stored."""
-    curve: Curve = []
+    curve: Points = []
     for alpha in sorted({alpha for seed in seeds for alpha in seed}):
         found = [
-            (seed[alpha][0], seed[alpha][1][name])
+            (seed[alpha][0], seed[alpha][1][family])
             for seed in seeds
-            if alpha in seed and name in seed[alpha][1]
+            if alpha in seed and family in seed[alpha][1]
         ]
         if not found:
             continue

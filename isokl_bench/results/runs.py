@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from isokl_registry import IsoklError, unknown
 
@@ -14,11 +14,22 @@ if TYPE_CHECKING:
 
 FILTERS = ("model", "method", "behavior", "protocol", "seed")
 NAMES = ("model", "behavior", "method")
-DIMENSIONS = ("sign", "protocol", "budget", "layers", "window")
 NO_DOSE = "no_dose"  # steered by a prompt, which has no coefficient
 REACHED = ("converged", "jump", NO_DOSE)  # outcomes after which something is measured
 NOTHING = "—"
 
+
+class Dimensions(NamedTuple):
+    """What people vary beside model, behavior and method, as text."""
+
+    sign: str
+    protocol: str
+    budget: str
+    layers: str
+    window: str
+
+
+DIMENSIONS = Dimensions._fields
 _COLUMNS = {*NAMES, "seed", "protocol", "stat", "target", "layers", "window"}
 
 
@@ -26,8 +37,8 @@ _COLUMNS = {*NAMES, "seed", "protocol", "stat", "target", "layers", "window"}
 class Run:
     """One sign of the latest successful attempt at one config.
 
-    names: model, behavior, method. dimensions: what else people vary, as text, in the order of DIMENSIONS. other:
-    the rest of the config but for its seed, as JSON; runs that agree in these three differ in their seed only.
+    method: its label, with the parameters that are not the default. other: the config but for names, dimensions and
+    seed, as JSON; runs that agree in these three differ in their seed only.
     value, slope: the stat at the coefficient, and d log stat / d log dose there. pool: tokens that the stat saw, of n
     prompts.
     """
@@ -35,8 +46,10 @@ class Run:
     attempt: int
     sign: int
     seed: int | None
-    names: tuple[str, ...]
-    dimensions: tuple[str, ...]
+    model: str
+    behavior: str
+    method: str
+    dimensions: Dimensions
     other: str
     stat: str
     target: float
@@ -48,6 +61,16 @@ class Run:
     pool: int | None
     n: int
     seconds: float | None
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Model and behavior: what a block of a table or figure is about."""
+        return self.model, self.behavior
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """By NAMES."""
+        return self.model, self.behavior, self.method
 
     @property
     def reached(self) -> bool:
@@ -116,13 +139,15 @@ def _run(row: Mapping[str, Any]) -> Run:
         attempt=row["attempt_id"],
         sign=row["sign"],
         seed=row["seed"],
-        names=tuple(_text(row[name]) for name in NAMES),
-        dimensions=(
-            "+" if row["sign"] > 0 else "−",
-            _text(row["protocol"]),
-            f"{row['stat']} = {row['target']:g}",
-            ",".join(map(str, config.get("layers", []))) or NOTHING,
-            _text(config.get("window")),
+        model=_text(row["model"]),
+        behavior=_text(row["behavior"]),
+        method=_text(row["method"]),
+        dimensions=Dimensions(
+            sign="+" if row["sign"] > 0 else "−",
+            protocol=_text(row["protocol"]),
+            budget=f"{row['stat']} = {row['target']:g}",
+            layers=",".join(map(str, config.get("layers", []))) or NOTHING,
+            window=_text(config.get("window")),
         ),
         other=json.dumps(other, sort_keys=True),
         stat=row["stat"],

@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isokl_bench.results.curves import FLOOR
+from isokl_bench.results.declared import StoredCurve, shift_of
 from isokl_bench.results.runs import Run
 from isokl_bench.results.survival import Array, Flags
 from isokl_bench.results.survival_rollouts import Rollouts, Series
-from isokl_bench.results.table import Row
+from isokl_bench.results.table import TableRow
 
 if TYPE_CHECKING:
     from isokl_db import Store
 
-METRIC = "kl_trajectory"
 LEAST = 1.0  # alpha; a weaker steering has nothing to show
-ALPHAS = 6
+COLUMNS = 6  # alphas
 ROWS = 9
 LINES = 200  # of a panel
 POINTS, LEAST_POINTS = 256, 32  # of a line
@@ -73,12 +73,12 @@ class Spaghetti:
 def read_spaghetti(store: Store, series: Sequence[Series], normalize: bool) -> Spaghetti | None:
     """The trajectories of the rollouts in these series; None where there are none at alpha 1 or more.
 
-    Of several branch_pmass of one row of Table 1 the one that reaches furthest tells who died."""
+    Of several metrics of one row of Table 1 that tell who died the one that reaches furthest is taken."""
     readers = [_Reader(store, found, _longest(store, found.row), normalize) for found in _furthest(series)]
-    readers = [reader for reader in readers if reader.labels]
+    readers = [reader for reader in readers if reader.kl]
     alphas = sorted({alpha for reader in readers[:ROWS] for alpha in reader.series.alphas if alpha >= LEAST})
     panels = [
-        [(alpha, reader.series.alphas[alpha]) for alpha in alphas[:ALPHAS] if alpha in reader.series.alphas]
+        [(alpha, reader.series.alphas[alpha]) for alpha in alphas[:COLUMNS] if alpha in reader.series.alphas]
         for reader in readers[:ROWS]
     ]
     lines = sum(min(LINES, rollouts.survival.n) for row in panels for _, rollouts in row)
@@ -117,22 +117,22 @@ def evenly(n: int, most: int) -> list[int]:
 class _Reader:
     """Reads the trajectories of one series, a run and an alpha at a time, and keeps only their bins.
 
-    labels: by attempt its kl_trajectory, as stored, and the tokens of it."""
+    kl: by attempt the curve of its KL, and the tokens of it."""
 
     store: Store
     series: Series
-    labels: dict[int, tuple[str, int]]
+    kl: dict[int, tuple[StoredCurve, int]]
     normalize: bool
 
     def panel(self, alpha: float, rollouts: Rollouts, points: int) -> Trajectories:
-        tokens = max(tokens for _, tokens in self.labels.values())
+        tokens = max(tokens for _, tokens in self.kl.values())
         width = -(-tokens // points)
         fates = dict(zip(rollouts.keys, rollouts.survival.died.tolist(), strict=True))
         kls: list[Array] = []
         died: list[bool] = []
         flat = 0
         for run in self.series.row.reached:
-            if run.attempt in self.labels:
+            if run.attempt in self.kl:
                 prompts, kl = self._read(run, alpha, tokens)
                 known = np.array([(run.attempt, prompt) in fates for prompt in prompts], dtype=bool)
                 kl, usable = self._scaled(kl, run.window)
@@ -149,11 +149,12 @@ class _Reader:
             "attempt": run.attempt,
             "sign": run.sign,
             "alpha": alpha,
-            "metric": self.labels[run.attempt][0],
+            "metric": self.kl[run.attempt][0].metric,
+            "quantity": self.kl[run.attempt][0].curve.quantity,
         }
         found = self.store.query(
             "SELECT prompt, position, value FROM measurements WHERE attempt_id = :attempt AND metric = :metric "
-            "AND quantity = 'kl' AND alpha = :alpha AND sign = :sign AND value IS NOT NULL",
+            "AND quantity = :quantity AND alpha = :alpha AND sign = :sign AND value IS NOT NULL",
             **given,
         )
         prompt, position, value = np.array(found.rows, dtype=float).reshape(-1, 3).T
@@ -180,25 +181,28 @@ def _furthest(series: Sequence[Series]) -> list[Series]:
     return list(found.values())
 
 
-def _longest(store: Store, row: Row) -> dict[int, tuple[str, int]]:
-    """By attempt the longest kl_trajectory: the metric as stored, and its tokens; without those that have none."""
-    longest: dict[int, tuple[str, int]] = {}
+def _longest(store: Store, row: TableRow) -> dict[int, tuple[StoredCurve, int]]:
+    """By attempt the curve of its KL that reaches furthest, and its tokens; without those that have none."""
+    longest: dict[int, tuple[StoredCurve, int]] = {}
     for run in row.reached:
-        found = store.query(
-            "SELECT MAX(position) + 1, metric FROM measurements WHERE attempt_id = :attempt AND sign = :sign "
-            f"AND quantity = 'kl' AND (metric = '{METRIC}' OR metric LIKE '{METRIC}[%') AND alpha >= :least "
-            "GROUP BY metric",
-            **{"attempt": run.attempt, "sign": run.sign, "least": LEAST},
-        )
-        if found.rows:
-            tokens, metric = max(found.rows)
-            longest[run.attempt] = metric, tokens
+        kl = shift_of(store, run)
+        if kl is None:
+            continue
+        given = {"attempt": run.attempt, "sign": run.sign, "metric": kl.metric, "least": LEAST}
+        ((last,),) = store.query(
+            "SELECT MAX(position) FROM measurements WHERE attempt_id = :attempt AND sign = :sign "
+            "AND metric = :metric AND quantity = :quantity AND alpha >= :least",
+            quantity=kl.curve.quantity,
+            **given,
+        ).rows
+        if last is not None:
+            longest[run.attempt] = kl, int(last) + 1
     return longest
 
 
 def _left_out(rows: int, alphas: int) -> str:
     parts = [f"the first {ROWS} of {rows} rows"] if rows > ROWS else []
-    parts += [f"the first {ALPHAS} of {alphas} alphas"] if alphas > ALPHAS else []
+    parts += [f"the first {COLUMNS} of {alphas} alphas"] if alphas > COLUMNS else []
     if not parts:
         return ""
     return f"The spaghetti figure draws {' and '.join(parts)}; choose others with --model, --behavior, --method …"

@@ -6,33 +6,30 @@ from collections.abc import Sequence
 from functools import cache
 
 from isokl_bench.results.control import condition
-from isokl_bench.results.runs import DIMENSIONS
-from isokl_bench.results.table import Row
+from isokl_bench.results.table import TableRow
 from isokl_registry import load_registry
 
-_LAYERS = DIMENSIONS.index("layers")
 
-
-def without_twins(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+def without_twins(rows: Sequence[TableRow]) -> tuple[list[TableRow], list[str]]:
     """The rows less those of a method that is the same as one that was run too, on the same layers under the same
     condition; and for each method that is left out a sentence that says so."""
-    if not {row.first.names[2] for row in rows} & _same_as().keys():
+    if not {row.first.method for row in rows} & _same_as().keys():
         return list(rows), []
-    there = {_key(row, row.first.names[2]) for row in rows}
+    there = {_key(row, row.first.method) for row in rows}
     kept, left_out = [], set()
     for row in rows:
-        same = _same_as().get(row.first.names[2])
+        same = _same_as().get(row.first.method)
         if same and _key(row, same) in there:
             left_out.add(
-                f"{row.first.names[2]} is {same} by another way and has no place of its own beside it."
+                f"{row.first.method} is {same} by another way and has no place of its own beside it."
             )
         else:
             kept.append(row)
     return kept, sorted(left_out)
 
 
-def _key(row: Row, method: str) -> tuple[str, ...]:
-    return (*condition(row), row.first.dimensions[_LAYERS], method)
+def _key(row: TableRow, method: str) -> tuple[str, ...]:
+    return (*condition(row), row.first.dimensions.layers, method)
 
 
 @cache

@@ -5,6 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from isokl_registry import Column
 
 OPEN = "open"  # an end of an interval that lies beyond what was tried
 
@@ -33,6 +38,13 @@ def significant(value: float) -> str:
         return f"{value:.2e}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
     digits = 2 if not value else max(0, 2 - int(f"{abs(value):.2e}".partition("e")[2]))
     return number(value, digits)
+
+
+def writer(column: Column) -> Callable[[float], str]:
+    """How a column's numbers are written."""
+    return (
+        significant if column.digits is None else partial(number, digits=column.digits, signed=column.signed)
+    )
 
 
 def bracket(low: float | None, high: float | None, write: Callable[[float], str]) -> str:

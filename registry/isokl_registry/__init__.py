@@ -5,7 +5,17 @@ from isokl_registry.component import Component, parse_spec
 from isokl_registry.errors import IsoklError
 from isokl_registry.hookspecs import hookimpl
 from isokl_registry.method import Contrast, Method, Site, State
-from isokl_registry.metric import REPLY_END, ForkValues, Measurement, Metric, RolloutValues, Session
+from isokl_registry.metric import (
+    REPLY_END,
+    Column,
+    Count,
+    Curve,
+    ForkValues,
+    Measurement,
+    Metric,
+    RolloutValues,
+    Session,
+)
 from isokl_registry.model import Loaded, ModelPlugin
 from isokl_registry.prompt_method import PromptMethod
 from isokl_registry.registry import Entry, Failure, Registry, Source, load_registry
@@ -18,8 +28,11 @@ __all__ = [
     "Answer",
     "Array",
     "BehaviorPlugin",
+    "Column",
     "Component",
     "Contrast",
+    "Count",
+    "Curve",
     "Entry",
     "Failure",
     "ForkValues",

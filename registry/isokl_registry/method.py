@@ -68,6 +68,7 @@ class Method(Component, ABC):
     steerings be added and scaled, as `a + 0.5 * b`.
     `same_as` names the method whose steering this one always is, by another way: where both were run, rankings have one
     row for the two.
+    `control` says that it steers nowhere in particular: an effect counts only beside what a control has at the same budget.
     """
 
     kind: ClassVar[str] = "method"
@@ -76,6 +77,7 @@ class Method(Component, ABC):
     dose_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     linear: ClassVar[bool] = False
     same_as: ClassVar[str] = ""
+    control: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, contrast: Contrast) -> State:

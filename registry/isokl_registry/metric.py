@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from isokl_registry.component import Component
 
@@ -16,9 +16,99 @@ if TYPE_CHECKING:
     Array = NDArray[float64]
 
 
-REPLY_END = (
-    -1
-)  # as a fork point: where the reply ends by itself, or at the last of the other points if it goes on
+# As a fork point: where the reply ends by itself, or at the last of the other points if it goes on.
+REPLY_END = -1
+
+Role = Literal["headline", "effect", "side effect", "diagnostic"]
+Place = Literal["summary", "table"]
+
+
+@dataclass(frozen=True)
+class Count:
+    """A share that is written as a count of prompts: what they are at alpha 0, and what some of them become.
+
+    `Count("flip_to_positive", "on −", "→ +")` reads "20 on −" at alpha 0, and "12/20 → +" further on.
+    """
+
+    quantity: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """How reports show a quantity of one number per prompt. All but the quantity may be left out.
+
+    Args:
+        quantity: As in its Measurement.
+        title: What tables call it; without one, the quantity's own words.
+        short: A shorter title, for the terminal.
+        unit: In the singular: "nat".
+        digits: Decimals; None for three significant digits.
+        signed: Its 0 means that nothing has changed: it is written with its sign, and marked where its interval
+            excludes 0.
+        role: "headline": the effect by which methods are ranked. "effect", "side effect": beside it in rankings, in the
+            leaderboard and (effects) in Figure 2. "diagnostic": helps to read the others. Effects are changes,
+            positive towards the behavior's positive side.
+        larger_is_better: None where neither is.
+        base: What the alpha-0 row of a run's summary shows in this column: the quantity of which this is the change.
+        later: Of the headline, the quantity that is the same effect after the reply.
+        when: Where an effect is read: "at the start of the reply".
+        counts: Written by the summary of a run in place of the mean.
+        places: The summary of a run, and Table 1.
+        note: One clause under the table: how the quantity is defined.
+    """
+
+    quantity: str
+    title: str = ""
+    short: str = ""
+    unit: str = ""
+    digits: int | None = 2
+    signed: bool = False
+    role: Role = "diagnostic"
+    larger_is_better: bool | None = None
+    base: Column | None = None
+    later: str = ""
+    when: str = ""
+    counts: tuple[Count, ...] = ()
+    places: tuple[Place, ...] = ("summary", "table")
+    note: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The title, or the quantity's own words."""
+        return self.title or self.quantity.replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How Figure 1 draws a quantity that has positions.
+
+    Args:
+        quantity: As in its Measurement.
+        title: Of the vertical axis; without one, the quantity's own words.
+        unit: In the singular: "nat".
+        along: What a position is.
+        ends: Of the vertical axis; None for as far as the numbers go.
+        alive: The value under which a rollout counts as dead: `isokl report survival` follows it.
+        is_shift: This is KL(steered ‖ base) in nats at each token: the upper panels of Figure 1, and what Figure 2 sets
+            effects against. Other curves are lower panels.
+        note: One clause under the figure's title: what is drawn.
+    """
+
+    quantity: str
+    title: str = ""
+    unit: str = ""
+    along: str = "generated token"
+    ends: tuple[float, float] | None = None
+    alive: float | None = None
+    is_shift: bool = False
+    note: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The title, or the quantity's own words."""
+        return self.title or self.quantity.replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -82,10 +172,23 @@ class Session(Protocol):
 
 
 class Metric(Component, ABC):
-    """An effect or a side effect. `window` is how many tokens of rollout it will ask for, so that one generation
-    can serve all metrics."""
+    """An effect or a side effect. Subclass it as a frozen dataclass whose fields are the parameters:
+
+        @dataclass(frozen=True)
+        class Entropy(Metric):
+            '''Entropy of the next token, in nats.'''
+            name: ClassVar[str] = "entropy"
+            columns = (Column("entropy_change", "Δ entropy", unit="nat", signed=True, role="side effect"),)
+            def measure(self, session): ...
+
+    `columns` and `curves` say how reports show it. A metric that declares no columns is shown all the same: each
+    quantity of one number per prompt as a plain column. `tokens` is how long a rollout it will ask for, so that one
+    generation can serve all metrics.
+    """
 
     kind: ClassVar[str] = "metric"
+    columns: ClassVar[tuple[Column, ...]] = ()
+    curves: ClassVar[tuple[Curve, ...]] = ()
 
     @property
     def tokens(self) -> int:

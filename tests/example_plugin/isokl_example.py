@@ -1,12 +1,12 @@
-"""median_diff: the coordinate-wise median of the paired differences."""
+"""median_diff, the coordinate-wise median of the paired differences, and worst_token, the price of a text's oddest word."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from isokl_registry import Contrast, Method, State, hookimpl
+from isokl_registry import Column, Contrast, Measurement, Method, Metric, Session, State, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +31,44 @@ class MedianDiff(Method):
         return output + dose * state["v"]  # [b, s, d] + [b, 1, 1] * [d]
 
 
+@dataclass(frozen=True)
+class WorstToken(Metric):
+    """The base model's surprise at the least likely token of each greedy holdout text, in nats, and its change."""
+
+    name: ClassVar[str] = "worst_token"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "worst_change",
+            "Δ worst token",
+            unit="nat",
+            signed=True,
+            role="side effect",
+            larger_is_better=False,
+            base=Column("worst", unit="nat"),
+            note="base-model surprise at the least likely token of a text",
+        ),
+    )
+    window: int = 20  # a field is a parameter: worst_token[window=50]
+
+    @property
+    def tokens(self) -> int:
+        return self.window
+
+    def measure(self, session: Session) -> Iterable[Measurement]:
+        import numpy as np
+
+        worst = np.nanmax(
+            session.rollout(self.window).nll, axis=-1
+        )  # [alpha, prompt, token] to [alpha, prompt]
+        yield Measurement("worst", worst)
+        yield Measurement("worst_change", worst - worst[0])  # alpha 0 is always the first
+
+
 @hookimpl
 def register_methods(register: Callable[[type[Method]], None]) -> None:
     register(MedianDiff)
+
+
+@hookimpl
+def register_metrics(register: Callable[[type[Metric]], None]) -> None:
+    register(WorstToken)

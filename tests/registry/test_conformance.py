@@ -13,6 +13,8 @@ import torch
 from isokl_registry import (
     Answer,
     BehaviorPlugin,
+    Column,
+    Curve,
     Entry,
     IsoklError,
     Loaded,
@@ -26,6 +28,7 @@ from isokl_registry import (
     Registry,
     Source,
     Stat,
+    load_registry,
 )
 from isokl_registry.conformance import LAWS, Broken, find, laws
 
@@ -452,6 +455,34 @@ class NoShare(GoodMetric):
 
 
 @dataclass(frozen=True)
+class ShowsNothing(GoodMetric):
+    """Has a column for what it does not measure."""
+
+    columns: ClassVar = (Column("nll"),)
+
+
+@dataclass(frozen=True)
+class NoTuple(GoodMetric):
+    """Forgets the comma."""
+
+    columns: ClassVar = Column("kl")
+
+
+@dataclass(frozen=True)
+class NoCurve(GoodMetric):
+    """Calls a number per prompt a curve."""
+
+    curves: ClassVar = (Curve("kl"),)
+
+
+@dataclass(frozen=True)
+class NoLater(GoodMetric):
+    """Has no column for what is later."""
+
+    columns: ClassVar = (Column("kl", role="headline", later="nll"),)
+
+
+@dataclass(frozen=True)
 class AsksForMore(GoodMetric):
     """Reads eleven tokens."""
 
@@ -621,6 +652,10 @@ BROKEN = [
     ("metric", "unscored", NoReason()),
     ("metric", "unscored", Infinite()),
     ("metric", "shares", NoShare()),
+    ("metric", "declared", ShowsNothing()),
+    ("metric", "declared", NoTuple()),
+    ("metric", "declared", NoCurve()),
+    ("metric", "declared", NoLater()),
     ("metric", "tokens", AsksForMore()),
     ("metric", "deterministic", Noisy()),
     ("metric", "small", NeedsTwo()),
@@ -685,6 +720,14 @@ def test_every_law_is_one_sentence(kind):
     for law in LAWS[kind]:
         assert law.text.endswith(".")
         assert len(law.text) <= 120
+
+
+def test_a_behavior_is_asked_for_the_sets_of_the_models_that_are_installed(monkeypatch):
+    asked = set()
+    monkeypatch.setattr(Moody, "load", lambda self, name: asked.add(name) or PromptSet(**self.parts))
+    assert failed("behavior", Moody()) == {}
+    models = load_registry().entries["model"].values()
+    assert asked == {entry.component.prompt_set for entry in models} | {"plain", "a set of nobody's"}
 
 
 def test_reasons_say_where():

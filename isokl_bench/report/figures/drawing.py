@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
+
+from isokl_bench.results.lines import Lines, methods_of, variants_of
 
 # Altair's low-level classes throughout: alt.layer and alt.vconcat copy all they are given, over and over,
 # which takes seconds for a figure of many panels.
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
-DASHES = ([1, 0], [6, 3], [2, 2], [9, 3, 2, 3])
+DASHES = ([1, 0], [6, 3], [2, 2], [9, 3, 2, 3], [12, 3], [6, 2, 2, 2, 2, 2])
 WIDTH = 800  # of a row of panels, in pixels
 GAP = 16
 Y_AXIS = 34  # pixels between a panel and its y title, the same in all, so that panels line up
@@ -75,24 +77,27 @@ def still(panels: Any) -> Any:
     return {key: still(value) if key in PANELS else value for key, value in panels.items()}
 
 
-def line_channels(series: Sequence[str], windows: Sequence[str]) -> dict[str, Any]:
-    """The encodings of a line: its series is its colour, and its window its dash where there are several."""
+def line_channels(lines: Lines, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The encodings of a line: its method is its colour, in every figure, and its variant its dash where there are several.
+
+    The legends name what the points have."""
     shape = {"symbolType": "stroke", "symbolOpacity": 1}
-    colour = alt.Scale(domain=list(series), range=list(COLOURS[: len(series)]))
-    channels = {
-        "color": alt.Color("series:N", scale=colour, legend=alt.Legend(**shape, columns=_columns(series)))
-    }
-    if windows:
-        dash = alt.Scale(domain=list(windows), range=list(DASHES[: len(windows)]))
-        legend = alt.Legend(**shape, symbolStrokeColor=INK, symbolStrokeWidth=2, symbolSize=250)
-        channels["strokeDash"] = alt.StrokeDash("window:N", scale=dash, legend=legend)
+    methods, variants = methods_of(points), variants_of(points)
+    colour = alt.Scale(domain=lines.methods, range=list(COLOURS[: len(lines.methods)]))
+    legend = alt.Legend(**shape, columns=_columns(methods), values=methods)
+    channels = {"color": alt.Color("method:N", scale=colour, legend=legend)}
+    if variants:
+        dash = alt.Scale(domain=lines.variants, range=list(DASHES[: len(lines.variants)]))
+        shape |= {"symbolStrokeColor": INK, "symbolStrokeWidth": 2, "symbolSize": 250}
+        legend = alt.Legend(**shape, columns=_columns(variants), values=variants)
+        channels["strokeDash"] = alt.StrokeDash("variant:N", scale=dash, legend=legend)
     return channels
 
 
 def area_channels(channels: dict[str, Any]) -> dict[str, Any]:
     """The same for an area, which has no dash."""
     return {"color": channels["color"]} | (
-        {"detail": alt.Detail("window:N")} if "strokeDash" in channels else {}
+        {"detail": alt.Detail("variant:N")} if "strokeDash" in channels else {}
     )
 
 

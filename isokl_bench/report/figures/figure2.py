@@ -20,16 +20,13 @@ from isokl_bench.report.figures.drawing import (
     top_level,
     y_axis,
 )
-from isokl_bench.results.curves import Curve
+from isokl_bench.results.curves import Points
+from isokl_bench.results.declared import Measure, plural
 from isokl_bench.results.responses import DoseResponse, Panels
 
 LINEAR = 0.1  # nats; up to about here the x axis is linear, and logarithmic beyond
 TICKS = (0, 0.1, 0.3, 1, 3, 10, 30, 100)
 SHAPES = ("triangle-up", "square", "triangle-down", "diamond", "triangle-right", "triangle-left")
-TITLES = {
-    "log_ratio": ("answer forced at the start of the reply", "Δ log-ratio, nats"),
-    "final_log_ratio": ("answer forced after the reply", "Δ final log-ratio, nats"),
-}
 SIDE = 50  # pixels for the y axis of a panel
 
 
@@ -49,10 +46,16 @@ def _title(found: DoseResponse) -> Any:
     )
     return title(
         "Figure 2. What does a nat buy?",
-        "Change of log p(target answer) − log p(other), above 0 towards the behavior's positive side, against kl_p95 as",
-        "measured on the holdout prompts, within the calibration window, at each alpha.",
+        f"{_what(found)}, above 0 towards the behavior's positive side,",
+        "against kl_p95 as measured on the holdout prompts, within the calibration window, at each alpha.",
         f"Means over {means}, bars: 95 % intervals over {bars}; filled circles: α = 1, the calibrated dose.",
     )
+
+
+def _what(found: DoseResponse) -> str:
+    """The first effect as its metric defines it."""
+    column = next(iter(found.effects.values())).column
+    return f"Change of {column.note or column.heading}"
 
 
 def _range(counts: set[int]) -> str:
@@ -70,7 +73,7 @@ class _Drawing:
         budgets = [budget for block in found.blocks for budget in block.budgets]
         self.end = 1.1 * max([1.0, *budgets, *(point["kl_high"] for point in points)])
         self.x = alt.Scale(type="symlog", constant=LINEAR, domain=[0, self.end], nice=False)
-        self.channels = line_channels(found.series, found.windows)
+        self.channels = line_channels(found.lines, points)
         others = [alpha for alpha in found.alphas if alpha != 1]
         self.shape = alt.Shape(
             "alpha:N",
@@ -79,19 +82,24 @@ class _Drawing:
         )
 
     def block(self, block: Panels) -> Any:
-        """The effects of one model and behavior side by side."""
-        return alt.HConcatSpecGenericSpec(
-            hconcat=[self._panel(block, name) for name in self.found.effects],
-            spacing=GAP,
-            title=block_title(block.title),
-        )
+        """The effects of one model and behavior, two side by side."""
+        there = [(name, effect) for name, effect in self.found.effects.items() if name in block.effects]
+        rows = [
+            alt.HConcatSpecGenericSpec(
+                hconcat=[self._panel(block, *one) for one in there[i : i + 2]], spacing=GAP
+            )
+            for i in range(0, len(there), 2)
+        ]
+        return alt.VConcatSpecGenericSpec(vconcat=rows, spacing=10, title=block_title(block.title))
 
-    def _panel(self, block: Panels, name: str) -> Any:
-        heading, axis = TITLES[name]
+    def _panel(self, block: Panels, name: str, effect: Measure) -> Any:
+        column = effect.column
+        axis = ", ".join(filter(None, [column.heading, plural(column.unit)]))
         layers = self._layers(block, block.effects[name], axis)
-        return alt.LayerSpec(layer=layers, width=self.width, height=190, title=panel_title(heading))
+        heading = panel_title(column.when or column.heading)
+        return alt.LayerSpec(layer=layers, width=self.width, height=190, title=heading)
 
-    def _layers(self, block: Panels, curve: Curve, axis: str) -> list[Any]:
+    def _layers(self, block: Panels, curve: Points, axis: str) -> list[Any]:
         x = self._x("kl")
         y = alt.Y("mean:Q", axis=y_axis(axis))
         colour = self.channels["color"]
@@ -137,7 +145,7 @@ class _Drawing:
         return alt.X(f"{field}:Q", scale=self.x, axis=axis)
 
     def _tooltips(self) -> list[Any]:
-        names = ("series:N", *(["window:N"] if self.found.windows else []), "alpha:Q")
+        names = ("method:N", *["variant:N"] * ("strokeDash" in self.channels), "alpha:Q")
         numbers = ("kl", "kl_low", "kl_high", "mean", "low", "high")
         return [
             *(alt.Tooltip(name) for name in names),

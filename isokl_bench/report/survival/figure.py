@@ -43,9 +43,9 @@ def survival_figure(sheet: SurvivalTable) -> dict[str, Any]:
     series = sheet.series[:PANELS]
     with schemapi.debug_mode(False):  # else altair checks every object as it is made
         drawing = _SurvivalPanels(sheet, series)
-        blocks = list(dict.fromkeys(s.row.first.names[:2] for s in series))
+        blocks = list(dict.fromkeys(s.row.first.pair for s in series))
         return top_level(
-            [drawing.block(names, [s for s in series if s.row.first.names[:2] == names]) for names in blocks],
+            [drawing.block(names, [s for s in series if s.row.first.pair == names]) for names in blocks],
             title(
                 "How long can the steered model still answer?",
                 "Kaplan–Meier share of rollouts that have not yet had a fork with an answer mass under "
@@ -124,7 +124,7 @@ class _SurvivalPanels:
         return alt.VConcatSpecGenericSpec(vconcat=rows, spacing=18, title=block_title(" · ".join(names)))
 
     def _panel(self, series: Series, first: bool) -> Any:
-        words = [series.row.first.names[2], *self.sheet.dimensions(series)]
+        words = [series.row.first.method, *self.sheet.dimensions(series)]
         heading = panel_title(", ".join(words))
         self.x = alt.Scale(domain=[0, max(series.end, 1)], nice=False)
         curves = alt.LayerSpec(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from isokl_bench.report.survival.table import SurvivalTable, markdown, plain_csv, print_survival
 from isokl_bench.report.write import make_folder, write_file
+from isokl_bench.results.declared import metrics_with
 from isokl_bench.results.runs import finished_runs
 from isokl_bench.results.survival_rollouts import read_series
 from isokl_registry import IsoklError
@@ -30,8 +31,8 @@ def make_survival(
     """Print the table, write it and the figures into the folder, and return what was written.
 
     threshold: the answer mass under which a rollout is dead. normalize: divide each KL trajectory by its
-    early p95. Raises IsoklError when no finished run is selected or none has branch_pmass, for a threshold
-    outside (0, 1), and when a file cannot be written; StoreError when the store fails."""
+    early p95. Raises IsoklError when no finished run is selected or none has a metric that tells who is alive,
+    for a threshold outside (0, 1), and when a file cannot be written; StoreError when the store fails."""
     if not 0 < threshold < 1:
         raise IsoklError(
             f"threshold {threshold:g} is no answer mass that can be crossed: give one between 0 and 1"
@@ -71,9 +72,10 @@ def _write_spaghetti(
     spaghetti = read_spaghetti(store, sheet.series, normalize)
     if spaghetti is None:
         nothing = " above 0" if normalize else ""
+        options = " ".join(f"--metric {name}" for name in metrics_with(lambda curve: curve.is_shift))
         console.print(
-            f"No spaghetti figure: no kl_trajectory{nothing} of these rollouts is stored at alpha 1 or more; "
-            "add --metric 'kl_trajectory[window=1024]' to the run."
+            f"No spaghetti figure: no KL{nothing} of these rollouts is stored at alpha 1 or more; add {options} to the run, "
+            "with a window as long."
         )
     elif spaghetti.left_out:
         console.print(spaghetti.left_out)

@@ -120,11 +120,11 @@ class _SpaghettiPanels:
         """The panels of one row of Table 1."""
         self.end = max(panel.kl.shape[1] * panel.width for panel in panels)
         self.x = alt.Scale(domain=[0, self.end], nice=False)
-        words = ", ".join([series.row.first.names[2], *self.sheet.dimensions(series)])
+        words = ", ".join([series.row.first.method, *self.sheet.dimensions(series)])
         return alt.HConcatSpecGenericSpec(
             hconcat=[self._panel(series, panel, first=panel is panels[0]) for panel in panels],
             spacing=GAP,
-            title=block_title(" · ".join([*series.row.first.names[:2], words])),
+            title=block_title(" · ".join([*series.row.first.pair, words])),
         )
 
     def _panel(self, series: Series, found: Trajectories, first: bool) -> Any:

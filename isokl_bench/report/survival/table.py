@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,16 +12,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from isokl_bench.results.lines import describe
+from isokl_bench.report.tables.files import identity
+from isokl_bench.report.tables.formats import (
+    IDENTITY,
+    csv_text,
+    markdown_notes,
+    markdown_table,
+    markdown_text,
+)
 from isokl_bench.results.runs import DIMENSIONS, NAMES, NOTHING
 from isokl_bench.results.survival import Survival
 from isokl_bench.results.survival_rollouts import Series
-from isokl_bench.results.table1 import Table1
+from isokl_bench.results.table1 import Table1, describe
 from isokl_bench.results.wording import number
 
 LINES = 120  # of the terminal
 
-_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "|\\*<`"})
 _TITLES = ("α", "n", "died", "censored", "S, middle", "at risk", "S, end", "at risk", "half-life")
 _MARKS = ("middle", "end")
 _COUNTS = ("alpha", "n", "died", "censored")
@@ -54,7 +58,7 @@ class SurvivalTable:
 
     def dimensions(self, series: Series) -> list[str]:
         """What tells a series from others of its method, in words."""
-        words = describe(self.runs, series.row.first, self.runs.varying)
+        words = describe(self.runs.within_block(series.row.first))
         several = sum(other.row is series.row for other in self.series) > 1
         return [*([words] if words else []), *([series.metric] if several else [])]
 
@@ -71,8 +75,8 @@ def print_survival(table: SurvivalTable, console: Console) -> None:
     for series in table.series:
         if sum(len(s.alphas) for s in shown) < LINES:
             shown.append(series)
-    for names, block in groupby(shown, key=lambda series: series.row.first.names[:2]):
-        console.print(Text(" · ".join(names), style="bold cyan"))
+    for pair, block in groupby(shown, key=lambda series: series.row.first.pair):
+        console.print(Text(" · ".join(pair), style="bold cyan"))
         console.print(_block(table, list(block)))
         console.print()
     if left := len(table.series) - len(shown):
@@ -85,36 +89,35 @@ def print_survival(table: SurvivalTable, console: Console) -> None:
 
 def markdown(table: SurvivalTable) -> str:
     """A table for a README, and its notes."""
-    titles = [*NAMES, *table.runs.varying, "forks", *_TITLES]
-    left = len(titles) - len(_TITLES)
-    lines = [f"| {' | '.join(titles)} |", f"| {' | '.join([':--'] * left + ['--:'] * len(_TITLES))} |"]
-    for series in table.series:
-        run = series.row.first
-        named = [*run.names, *table.runs.dimensions(run).values(), _forks(series)]
-        for alpha, rollouts in series.alphas.items():
-            cells = [*named, *_cells(alpha, series, rollouts.survival)]
-            lines.append(f"| {' | '.join(cell.translate(_MARKDOWN) for cell in cells)} |")
-    notes = [f"{note.translate(_MARKDOWN)}  " for note in table.notes]
-    return "\n".join([*lines, "", *notes]) + "\n"
+    named = [*NAMES, *table.runs.varying, "forks"]
+    rows = (map(markdown_text, row) for series in table.series for row in _rows(table, series))
+    lines = markdown_table([*named, *_TITLES], rows, named)
+    return "\n".join([*lines, "", *markdown_notes(table.notes)]) + "\n"
+
+
+def _rows(table: SurvivalTable, series: Series) -> Iterator[list[str]]:
+    run = series.row.first
+    named = [*run.names, *table.runs.dimensions(run).values(), _forks(series)]
+    for alpha, rollouts in series.alphas.items():
+        yield [*named, *_cells(alpha, series, rollouts.survival)]
 
 
 def plain_csv(table: SurvivalTable) -> str:
     """Plain numbers; nothing where there is none. The columns up to `window` are those of table1.csv."""
     others = [name for name in table.runs.varying if name not in DIMENSIONS]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    dimensions = ["sign", "protocol", "stat", "target", "layers", "window"]
-    named = [*NAMES, *dimensions, *others, "metric", "last_fork", "fork_every", "threshold"]
-    writer.writerow([*named, *_COUNTS, *_NUMBERS, "half_life", "observed_to"])
-    for series in table.series:
-        run = series.row.first
-        _, protocol, _, layers, window = run.dimensions
-        shown = map(table.runs.dimensions(run).get, others)
-        row = [*run.names, run.sign, protocol, run.stat, run.target, layers, window, *shown]
-        row += [series.metric, series.end, series.every, table.threshold]
-        for alpha, rollouts in series.alphas.items():
-            writer.writerow([*row, *_values(alpha, series, rollouts.survival)])
-    return text.getvalue()
+    named = [*NAMES, *IDENTITY, *others, "metric", "last_fork", "fork_every", "threshold"]
+    return csv_text(
+        [*named, *_COUNTS, *_NUMBERS, "half_life", "observed_to"],
+        (
+            [
+                *identity(table.runs, series.row.first, others),
+                *(series.metric, series.end, series.every, table.threshold),
+                *_values(alpha, series, rollouts.survival),
+            ]
+            for series in table.series
+            for alpha, rollouts in series.alphas.items()
+        ),
+    )
 
 
 def _block(whole: SurvivalTable, block: Sequence[Series]) -> Table:
@@ -125,7 +128,7 @@ def _block(whole: SurvivalTable, block: Sequence[Series]) -> Table:
             title.replace(" ", "\n") if title == "at risk" else title, justify="right", no_wrap=True
         )
     for series in block:
-        words = [series.row.first.names[2], *whole.dimensions(series), f"forks {_forks(series)}"]
+        words = [series.row.first.method, *whole.dimensions(series), f"forks {_forks(series)}"]
         columns = zip(*(_cells(alpha, series, r.survival) for alpha, r in series.alphas.items()), strict=True)
         table.add_row(Text("\n".join(words)), *map("\n".join, columns))  # names may have brackets
     return table

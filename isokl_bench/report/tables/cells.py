@@ -7,21 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from isokl_bench.results.control import MARK, NOTE
-from isokl_bench.results.effect import EFFECT
-from isokl_bench.results.runs import DIMENSIONS, NAMES, NOTHING
-from isokl_bench.results.table import ALPHAS, Estimate, Row
-from isokl_bench.results.table1 import Table1
-from isokl_bench.results.wording import amount, bracket, change, number, significant
+from rich.text import Text
 
-EFFECTS = ("log_ratio", "final_log_ratio", "target_logit")
-BRACKETED = (
-    "coefficient",
-    "holdout",
-    "log_ratio",
-    "final_log_ratio",
-)  # for the other intervals there is table1.csv
-SIGNED = (*EFFECTS, "pmass_change")  # their zero is "nothing changed"
+from isokl_bench.results.control import MARK
+from isokl_bench.results.declared import Measure, unit_of, with_unit
+from isokl_bench.results.runs import NAMES, NOTHING
+from isokl_bench.results.table import HOLDOUT, TABLE_ALPHAS, Estimate, TableRow, in_table
+from isokl_bench.results.table1 import Table1
+from isokl_bench.results.wording import amount, bracket, number, significant, writer
+
+EFFECTS = ("headline", "effect")  # roles whose intervals are shown; for the others there is table1.csv
 
 
 class Cell(NamedTuple):
@@ -33,51 +28,39 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Column:
-    """A title, and the alpha it is measured at where there is one."""
+class TableColumn:
+    """A title and the key of its cells, with the alpha and the measure of what a metric declares."""
 
     title: str
     key: str
     alpha: float | None = None
+    measure: Measure | None = None
 
 
-MEASURED = (
-    Column("coefficient", "coefficient"),
-    Column("outcome", "outcome"),
-    Column("slope", "slope"),
-    Column("calibration", "calibration"),
-    Column("holdout", "holdout"),
-    Column("sampled", "holdout_sampled"),
-    *(
-        Column(title, f"{key}_alpha{alpha:g}", alpha)
-        for alpha in ALPHAS
-        for title, key in (
-            ("Δ log-ratio (nats)", "log_ratio"),
-            ("Δ final log-ratio (nats)", "final_log_ratio"),
-            ("Δ target logit", "target_logit"),
-            ("NLL ratio", "nll_ratio"),
-            ("Δ pmass", "pmass_change"),
-        )
-    ),
-    Column("n", "n"),
-    Column("seeds", "seeds"),
+OF_CALIBRATION = (
+    TableColumn("coefficient", "coefficient"),
+    TableColumn("outcome", "outcome"),
+    TableColumn("slope", "slope"),
+    TableColumn("calibration", "calibration"),
+    TableColumn("holdout", "holdout"),
+    TableColumn("sampled", "holdout_sampled"),
 )
+COUNTS = (TableColumn("n", "n"), TableColumn("seeds", "seeds"))
 
 _STAT_NOTE = (
-    "calibration, holdout, sampled: the budget's stat at alpha 1 (KL and NLL in nats) on the calibration prompts, on the "
-    "holdout prompts, and on those sampled at temperature 1. slope: d log stat / d log dose at the target."
+    "calibration, holdout, sampled: the budget's stat at alpha 1 on the calibration prompts, on the holdout prompts, and on "
+    "those sampled at temperature 1. slope: d log stat / d log dose at the target."
 )
 _METRICS_NOTE = (
-    "Changes against the model without steering (alpha 0), positive towards the behavior's positive side. log-ratio: "
-    "log p(target answer) − log p(other), forced at the start of the reply, and (final) after it; target logit: of the "
-    "target answer alone, at the start: it falls when both answers do. NLL ratio: base-model surprise at the steered "
-    "text over that at its own; pmass: probability of the two answers together, mean over the forks."
+    "Changes (Δ) are against the model without steering (alpha 0), those of effects positive towards the behavior's positive "
+    "side."
 )
 _MARKS_NOTE = (
     f"Marked (bold, or *): changes whose interval excludes 0. {NOTHING}: nothing is stored, which is not 0."
 )
 _NO_DOSE_NOTE = "no dose: steered by a prompt, which cannot be calibrated; its KL is as measured, and there is no alpha but 1."
 _JUMP_NOTE = "jump: the stat steps over its target; the coefficient is the largest dose at or under it."
+_CONTROL_NOTE = "{mark}: an effect that is not told to be larger than that of {control} at the same budget."
 
 
 @dataclass
@@ -87,44 +70,71 @@ class Cells:
     table: Table1
 
     @cached_property
-    def columns(self) -> list[Column]:
+    def measures(self) -> list[Measure]:
+        """What metrics declare for Table 1."""
+        return in_table(self.table.measures)
+
+    @cached_property
+    def measured(self) -> list[TableColumn]:
+        """Of each measure a column for each alpha."""
+        return [
+            TableColumn(measure.title, measure.key(alpha), alpha, measure)
+            for alpha in TABLE_ALPHAS
+            for measure in self.measures
+        ]
+
+    @cached_property
+    def columns(self) -> list[TableColumn]:
         """Names, the varying dimensions, and what was measured."""
-        return [*(Column(name, name) for name in (*NAMES, *self.table.varying)), *MEASURED]
+        named = (TableColumn(name, name) for name in (*NAMES, *self.table.varying))
+        return [*named, *OF_CALIBRATION, *self.measured, *COUNTS]
 
     @cached_property
     def cells(self) -> list[dict[str, Cell]]:
         """For each row its cells by the keys of `columns`."""
         return [self._cells(row) for row in self.table.rows]
 
-    def _cells(self, row: Row) -> dict[str, Cell]:
+    def _cells(self, row: TableRow) -> dict[str, Cell]:
         named = dict(zip(NAMES, row.first.names, strict=True)) | self.table.dimensions(row.first)
-        cells = {key: Cell(text) for key, text in named.items()} | {
-            column.key: _measured(row, column.key) for column in MEASURED
-        }
-        if self.table.is_weak(row):
-            cells[EFFECT] = cells[EFFECT]._replace(text=cells[EFFECT].text + MARK)
+        cells = {key: Cell(text) for key, text in named.items()}
+        cells |= {column.key: _of_run(row, column.key) for column in (*OF_CALIBRATION, *COUNTS)}
+        cells |= {column.key: _measured(row, column) for column in self.measured}
+        if self.table.is_weak(row) and row.headline:
+            key = row.headline.key(1.0)
+            cells[key] = cells[key]._replace(text=cells[key].text + MARK)
         return cells
 
     @cached_property
     def notes(self) -> list[str]:
         """What a reader must know to read the numbers right."""
-        stats = sorted({row.first.dimensions[DIMENSIONS.index("budget")] for row in self.table.rows})
-        notes = [
-            f"Budget: {'; '.join(stats)}. {_STAT_NOTE}",
-            _about_intervals(self.table.rows),
-            _METRICS_NOTE,
-            _MARKS_NOTE,
-        ]
-        if any(run.outcome == "jump" for row in self.table.rows for run in row.runs):
+        runs = [run for row in self.table.rows for run in row.runs]
+        notes = [f"Budget: {'; '.join(_budgets(self.table.rows))}. {_STAT_NOTE}"]
+        notes += [_about_intervals(self.table.rows)]
+        notes += [f"{_METRICS_NOTE} {about(self.measures)}".rstrip(), _MARKS_NOTE] if self.measures else []
+        if any(run.outcome == "jump" for run in runs):
             notes.append(_JUMP_NOTE)
         if any(map(self.table.is_weak, self.table.rows)):
-            notes.append(NOTE)
-        if not all(run.has_dose for row in self.table.rows for run in row.runs):
+            control = self.table.control
+            named = "a control" if control == "control" else f"{control}, the control,"
+            notes.append(_CONTROL_NOTE.format(mark=MARK, control=named))
+        if not all(run.has_dose for run in runs):
             notes.append(_NO_DOSE_NOTE)
         return notes
 
 
-def outcome(row: Row) -> str:
+def about(measures: Sequence[Measure]) -> str:
+    """What metrics say of their quantities, each once."""
+    notes = {}
+    for measure in measures:
+        column = measure.column
+        better = {True: "larger is better", False: "smaller is better"}.get(column.larger_is_better)  # type: ignore[arg-type]
+        words = "; ".join(filter(None, [column.note, better]))
+        if words:
+            notes[column.heading.removeprefix("Δ ")] = words
+    return " ".join(f"{title}: {words}." for title, words in notes.items())
+
+
+def outcome(row: TableRow) -> str:
     """The outcome in words; with several seeds, how many of them had it."""
     shown = [(name.replace("_", " "), count) for name, count in row.outcomes]
     if len(shown) == 1:
@@ -132,7 +142,7 @@ def outcome(row: Row) -> str:
     return ", ".join(f"{name} {count}/{len(row.runs)}" for name, count in shown)
 
 
-def _measured(row: Row, key: str) -> Cell:
+def _of_run(row: TableRow, key: str) -> Cell:
     if key == "outcome":
         return Cell(outcome(row))
     if key == "n":
@@ -143,30 +153,53 @@ def _measured(row: Row, key: str) -> Cell:
     estimate = row.estimates.get(key)
     if estimate is None:
         return Cell(NOTHING)
-    return Cell(number(estimate.mean, 1)) if key == "slope" else _estimate(estimate, key)
+    if key == "slope":
+        return Cell(number(estimate.mean, 1))
+    write = significant if key == "coefficient" else amount
+    bracketed = key in ("coefficient", HOLDOUT[0])
+    return Cell(write(estimate.mean), bracket(estimate.low, estimate.high, write) if bracketed else "")
 
 
-def _estimate(estimate: Estimate, key: str) -> Cell:
-    signed = key.startswith(SIGNED)
-    write = significant if key == "coefficient" else change if signed else amount
-    bracketed = key.startswith(BRACKETED) and key != "holdout_sampled"
-    interval = bracket(estimate.low, estimate.high, write) if bracketed else ""
-    return Cell(write(estimate.mean), interval, signed and estimate.excludes_zero)
+def _measured(row: TableRow, column: TableColumn) -> Cell:
+    estimate = row.estimates.get(column.key)
+    if estimate is None or column.measure is None:
+        return Cell(NOTHING)
+    declared = column.measure.column
+    write = writer(declared)
+    interval = bracket(estimate.low, estimate.high, write) if declared.role in EFFECTS else ""
+    return Cell(write(estimate.mean), interval, declared.signed and estimate.excludes_zero)
 
 
-def _prompts(row: Row) -> str:
+def _prompts(row: TableRow) -> str:
     both = [str(n) for n in (row.first.n, row.holdout) if n is not None]
     return "/".join(dict.fromkeys(both))
 
 
-def _about_intervals(rows: Sequence[Row]) -> str:
+def _budgets(rows: Sequence[TableRow]) -> list[str]:
+    runs = [row.first for row in rows]
+    return sorted({f"{run.dimensions.budget} {unit_of(run.stat)}".rstrip() for run in runs})
+
+
+def _about_intervals(rows: Sequence[TableRow]) -> str:
     several = [len(row.runs) > 1 for row in rows]
-    prompts, seeds = (
-        "95 % intervals over prompts",
-        "95 % intervals of the mean over seeds",
-    )
+    prompts, seeds = "95 % intervals over prompts", "95 % intervals of the mean over seeds"
     kinds = (
         prompts if not any(several) else seeds if all(several) else f"{prompts}; with several seeds, {seeds}"
     )
     n = "n: prompts per seed, as calibration/holdout where these differ"
     return f"In brackets: {kinds}; those not shown are in table1.csv. {n}; seeds: runs, as reached/all."
+
+
+def heading(measure: Measure, *, narrow: bool = True) -> Text:
+    """A title for the terminal, its unit on a line of its own; a narrow one is broken at its last space."""
+    column = measure.column
+    title = column.short or column.heading
+    if narrow:
+        title = "\n".join(title.rsplit(" ", 1))
+    lines = "\n".join(filter(None, [title, measure.tag]))
+    return Text(with_unit(lines, column.unit).replace(" (", "\n("))  # parameters in brackets are no markup
+
+
+def estimated(estimate: Estimate | None, measure: Measure) -> str:
+    """A mean as its column is written."""
+    return NOTHING if estimate is None else writer(measure.column)(estimate.mean)

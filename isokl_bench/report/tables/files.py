@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from functools import cache
 from itertools import groupby
 
-from isokl_bench.report.tables.cells import Cell, Cells, Column
-from isokl_bench.results.runs import DIMENSIONS, NAMES
-from isokl_bench.results.table import KEYS, OF_RUN, Row
+from isokl_bench.report.tables.cells import Cell, Cells, TableColumn
+from isokl_bench.report.tables.formats import (
+    IDENTITY,
+    csv_text,
+    markdown_notes,
+    markdown_table,
+    markdown_text,
+)
+from isokl_bench.results.runs import DIMENSIONS, NAMES, Run
+from isokl_bench.results.table import OF_RUN, TableRow, keys
 from isokl_bench.results.table1 import Table1
 
-_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "|\\*<`"})
 _TEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"−": "$-$", "—": "---", "α": r"$\alpha$", "Δ": r"$\Delta$"}
 )
 _PARTS = ("", "_low", "_high")  # of an estimate, in its order
-_NUMBERS = [(key, part) for key in KEYS for part in range(3) if key not in OF_RUN or not part]
 
 
 def markdown(table: Cells) -> str:
     """A table for a README; marked cells are bold."""
     columns = table.columns
-    header = [column.title + (f", α = {column.alpha:g}" if column.alpha else "") for column in columns]
-    rule = [":--" if _is_text(column) else "--:" for column in columns]
-    body = [[_markdown_cell(cells[column.key]) for column in columns] for cells in table.cells]
-    lines = [f"| {' | '.join(line)} |" for line in (header, rule, *body)]
-    notes = [f"{note}  " for note in table.notes]
-    return "\n".join([*lines, "", *(markdown_text(note) for note in notes)]) + "\n"
+    titles = [column.title + (f", α = {column.alpha:g}" if column.alpha else "") for column in columns]
+    rows = ([_markdown_cell(cells[column.key]) for column in columns] for cells in table.cells)
+    lines = markdown_table(titles, rows, [column.title for column in columns if _is_text(column)])
+    return "\n".join([*lines, "", *markdown_notes(table.notes)]) + "\n"
 
 
 def latex(table: Cells) -> str:
@@ -62,52 +63,41 @@ def latex(table: Cells) -> str:
 def plain_csv(table: Table1) -> str:
     """Plain numbers: every mean with the bounds of its interval, nothing where nothing is stored."""
     others = [name for name in table.varying if name not in DIMENSIONS]
-    numbers = [key + _PARTS[part] for key, part in _NUMBERS]
+    numbers = [
+        (key, part) for key in keys(table.measures) for part in range(3) if key not in OF_RUN or not part
+    ]
+    titles = [key + _PARTS[part] for key, part in numbers]
     counts = ["n_calibration", "n_holdout", "seeds", "seeds_reached"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    dimensions = ["sign", "protocol", "stat", "target", "layers", "window"]
-    writer.writerow([*NAMES, *dimensions, *others, "outcome", *numbers, *counts])
-    for row in table.rows:
-        writer.writerow([*_identity(table, row, others), *_numbers(row), *_counts(row)])
-    return text.getvalue()
+    return csv_text(
+        [*NAMES, *IDENTITY, *others, "outcome", *titles, *counts],
+        ([*_identity(table, row, others), *_numbers(row, numbers), *_counts(row)] for row in table.rows),
+    )
 
 
-def _identity(table: Table1, row: Row, others: Sequence[str]) -> list[object]:
-    run, shown = row.first, table.dimensions(row.first)
-    _, protocol, _, layers, window = run.dimensions
+def identity(table: Table1, run: Run, others: Sequence[str]) -> list[object]:
+    """What a run is, by NAMES, IDENTITY and `others`."""
+    shown, dimensions = table.dimensions(run), run.dimensions
+    of_run = run.sign, dimensions.protocol, run.stat, run.target, dimensions.layers, dimensions.window
+    return [*run.names, *of_run, *map(shown.get, others)]
+
+
+def _identity(table: Table1, row: TableRow, others: Sequence[str]) -> list[object]:
     result = " ".join(f"{name}:{count}" for name, count in row.outcomes)
     outcome = row.outcomes[0][0] if len(row.outcomes) == 1 else result
-    return [
-        *run.names,
-        run.sign,
-        protocol,
-        run.stat,
-        run.target,
-        layers,
-        window,
-        *map(shown.get, others),
-        outcome,
-    ]
+    return [*identity(table, row.first, others), outcome]
 
 
-def _numbers(row: Row) -> list[float | None]:
+def _numbers(row: TableRow, numbers: Sequence[tuple[str, int]]) -> list[float | None]:
     found = row.estimates
-    return [found[key][part] if key in found else None for key, part in _NUMBERS]
+    return [found[key][part] if key in found else None for key, part in numbers]
 
 
-def _counts(row: Row) -> list[int | None]:
+def _counts(row: TableRow) -> list[int | None]:
     return [row.first.n, row.holdout, len(row.runs), len(row.reached)]
 
 
-def _is_text(column: Column) -> bool:
+def _is_text(column: TableColumn) -> bool:
     return column.key in (*NAMES, *DIMENSIONS, "outcome")
-
-
-@cache
-def markdown_text(text: str) -> str:
-    """The text with whatever Markdown would take for itself escaped."""
-    return text.translate(_MARKDOWN)
 
 
 def _markdown_cell(cell: Cell) -> str:
@@ -127,7 +117,7 @@ def _tex_cell(cell: Cell) -> str:
     return (rf"\textbf{{{text}}}" if cell.marked else text) + interval
 
 
-def _tex_alphas(columns: Sequence[Column]) -> list[str]:
+def _tex_alphas(columns: Sequence[TableColumn]) -> list[str]:
     """The line above the header that spans the columns of each alpha, and the rules under it."""
     cells, rules, start = [], [], 1
     for alpha, group in groupby(columns, key=lambda column: column.alpha):

@@ -2,57 +2,54 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from isokl_bench.report.tables.files import markdown_text
-from isokl_bench.results.control import CONTROL
+from isokl_bench.report.tables.formats import csv_text, markdown_notes, markdown_table, markdown_text
+from isokl_bench.report.tables.ranking import about_beside, later_title
+from isokl_bench.results.declared import Measure, with_unit
 from isokl_bench.results.leaderboard import Board, Standing
 from isokl_bench.results.runs import NOTHING
-from isokl_bench.results.wording import bracket, change, number
+from isokl_bench.results.wording import bracket, number, writer
 
 ROWS = 40
-TITLES = (
-    "method", "effect, α = 1 (nats)", f"above {CONTROL}", "reversed", "first", "after the reply (nats)", "NLL ratio",
-    "Δ pmass", "reached", "seconds",
-)  # fmt: skip
 NOTE = (
-    "effect: change of log p(target answer) − log p(other) at alpha 1, forced at the start of the reply, positive towards the "
-    "side that was asked for; mean over the pairs of model and behavior that were measured, with its 95 % interval over "
-    f"them. above {CONTROL}: pairs in which it is on that side and told to be larger than the control's, of those with a "
-    "control; reversed: pairs in which its interval is on the other side; first: pairs in which its interval is on that "
-    "side and it is the largest, or not told to be smaller. after the reply: the same change at its end. It, NLL ratio "
-    "and Δ pmass are means over pairs. reached: runs with a coefficient, of all; no dose: a prompt, whose KL is not the "
-    "budget but what it is (Table 1 has it). seconds: of a run, median."
+    "effect: {what}at alpha 1, positive towards the side that was asked for; mean over the pairs of model and behavior that "
+    "were measured, with its 95 % interval over them. above {control}: pairs in which it is on that side and told to be larger "
+    "than the control's, of those with a control; reversed: pairs in which its interval is on the other side; first: pairs in "
+    "which its interval is on that side and it is the largest, or not told to be smaller. The columns up to reached are means "
+    "over pairs, at alpha 1. reached: runs with a coefficient, of all; no dose: a prompt, whose KL is not the budget but what "
+    "it is (Table 1 has it). seconds: of a run, median."
 )
+
+
+def titles(board: Board) -> list[str]:
+    """Of the columns of a board."""
+    unit = board.headline.column.unit if board.headline else ""
+    return [
+        "method",
+        with_unit("effect, α = 1", unit),
+        *(f"above {board.control}", "reversed", "first"),
+        *([with_unit(later_title(board.later), board.later.column.unit)] if board.later else []),
+        *(measure.title for measure in board.beside),
+        *("reached", "seconds"),
+    ]
 
 
 def print_leaderboards(boards: Sequence[Board], console: Console) -> None:
     """A table of the first 40 for each, and what must be known to read it."""
     for board in boards:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
-        for title in TITLES:
-            words = title.replace(" (", "\n(") if title == TITLES[1] else title.replace(" ", "\n")
-            table.add_column(
-                words,
-                justify="left" if title == "method" else "right",
-                no_wrap=title != "method",
-                overflow="fold",
-            )
-        for standing in board.standings[:ROWS]:
-            table.add_row(*map(Text, cells(standing)))
         console.print(Text(heading(board), style="bold cyan"))
-        console.print(table)
+        console.print(_table(board))
         if len(board.standings) > ROWS:
             console.print(f"… and {len(board.standings) - ROWS} more, in leaderboard.md.")
         console.print()
+    for note in _notes(boards):
+        console.print(Text(note, style="dim"))
     if boards:
-        console.print(Text(NOTE, style="dim"))
         console.print()
 
 
@@ -60,50 +57,37 @@ def leaderboard_markdown(boards: Sequence[Board]) -> str:
     """A table for each board."""
     lines: list[str] = []
     for board in boards:
-        lines += [f"**{markdown_text(heading(board))}**", "", f"| {' | '.join(TITLES)} |"]
-        lines += [f"| {' | '.join(':--' if title == 'method' else '--:' for title in TITLES)} |"]
-        lines += [f"| {' | '.join(map(markdown_text, cells(s)))} |" for s in board.standings]
-        lines.append("")
-    return "\n".join([*lines, markdown_text(NOTE)]) + "\n"
+        rows = (map(markdown_text, cells(board, standing)) for standing in board.standings)
+        lines += [f"**{markdown_text(heading(board))}**", ""]
+        lines += [*markdown_table(titles(board), rows, ("method",)), ""]
+    return "\n".join([*lines, *markdown_notes(_notes(boards))]) + "\n"
 
 
 def leaderboard_csv(boards: Sequence[Board]) -> str:
     """Plain numbers."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    names = (
-        "above_random",
-        "controlled",
-        "reversed",
-        "first",
-        "final_effect",
-        "nll_ratio",
-        "pmass_change",
-        "runs_reached",
-        "runs",
-        "seconds",
+    beside = list(dict.fromkeys(measure.name for board in boards for measure in board.beside))
+    names = [
+        "condition",
+        "pairs",
+        "method",
+        "effect",
+        "effect_low",
+        "effect_high",
+        "measured",
+        "above_control",
+    ]
+    names += ["controlled", "reversed", "first", "final_effect", *beside, "fewer_prompts"]
+    return csv_text(
+        [*names, "runs_reached", "runs", "seconds"],
+        (_csv_row(board, standing, beside) for board in boards for standing in board.standings),
     )
-    writer.writerow(
-        ["condition", "pairs", "method", "effect", "effect_low", "effect_high", "measured", *names]
-    )
-    for board in boards:
-        for s in board.standings:
-            effect = s.effect[:3] if s.effect else (None, None, None)
-            counts = (
-                s.measured,
-                s.above if s.controlled else None,
-                s.controlled,
-                s.turned,
-                s.first,
-                s.final,
-                s.nll_ratio,
-                s.pmass_change,
-                s.reached,
-                s.runs,
-                s.seconds,
-            )
-            writer.writerow([board.title, board.pairs, s.method, *effect, *counts])
-    return text.getvalue()
+
+
+def _csv_row(board: Board, s: Standing, beside: Sequence[str]) -> list[object]:
+    effect = s.effect[:3] if s.effect else (None, None, None)
+    above = s.above if s.controlled else None
+    row = [board.title, board.pairs, s.method, *effect, s.measured, above, s.controlled, s.turned, s.first]
+    return [*row, s.later, *map(s.beside.get, beside), s.fewer, s.reached, s.runs, s.seconds]
 
 
 def heading(board: Board) -> str:
@@ -113,19 +97,58 @@ def heading(board: Board) -> str:
     )
 
 
-def cells(standing: Standing) -> list[str]:
-    """Texts by TITLES."""
+def cells(board: Board, standing: Standing) -> list[str]:
+    """Texts by `titles`."""
     s = standing
-    interval = bracket(s.effect.low, s.effect.high, change) if s.effect else ""
     return [
         s.method,
-        f"{change(s.effect.mean)} {interval}".rstrip() if s.effect else NOTHING,
+        _effect(board, s),
         f"{s.above}/{s.controlled}" if s.controlled else NOTHING,
         f"{s.turned}/{s.measured}" if s.measured and s.turned is not None else NOTHING,
         f"{s.first}/{s.measured}" if s.measured else NOTHING,
-        NOTHING if s.final is None else change(s.final),
-        NOTHING if s.nll_ratio is None else number(s.nll_ratio, 2),
-        NOTHING if s.pmass_change is None else change(s.pmass_change),
+        *([_written(board.later, s.later)] if board.later else []),
+        *(_written(measure, s.beside.get(measure.name)) for measure in board.beside),
         "no dose" if s.reached is None else f"{s.reached}/{s.runs}",
         NOTHING if s.seconds is None else number(s.seconds, 1),
     ]
+
+
+def _table(board: Board) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
+    for place, title in enumerate(titles(board)):
+        words = title.replace(" (", "\n(") if place == 1 else title.replace(" ", "\n")
+        justify = "right" if place else "left"
+        table.add_column(Text(words), justify=justify, no_wrap=bool(place), overflow="fold")  # type: ignore[arg-type]
+    for standing in board.standings[:ROWS]:
+        table.add_row(*map(Text, cells(board, standing)))
+    return table
+
+
+def _effect(board: Board, standing: Standing) -> str:
+    found = standing.effect
+    if found is None or board.headline is None:
+        return NOTHING
+    write = writer(board.headline.column)
+    return f"{write(found.mean)} {bracket(found.low, found.high, write)}".rstrip()
+
+
+def _written(measure: Measure, mean: float | None) -> str:
+    return NOTHING if mean is None else writer(measure.column)(mean)
+
+
+def _notes(boards: Sequence[Board]) -> list[str]:
+    """What must be known to read the boards; their columns are the same."""
+    if not boards:
+        return []
+    first = boards[0]
+    column = first.headline.column if first.headline else None
+    what = f"change of {column.note or column.heading}, " if column else ""
+    notes = [NOTE.format(what=what, control=first.control)]
+    notes += [about_beside(first.later, first.beside)]
+    notes += [
+        f"{s.method} has fewer prompts than others in {s.fewer} of {s.measured} pairs."
+        for board in boards
+        for s in board.standings
+        if s.fewer
+    ]
+    return list(filter(None, notes))

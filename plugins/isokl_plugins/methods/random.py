@@ -21,6 +21,7 @@ class Random(AdditiveMethod):
     """
 
     name: ClassVar[str] = "random"
+    control: ClassVar[bool] = True
 
     def fit(self, contrast: Contrast) -> State:
         import torch

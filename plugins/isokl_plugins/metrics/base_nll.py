@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from isokl_registry import Measurement, Metric, Session
+from isokl_registry import Column, Measurement, Metric, Session
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,16 @@ class BaseNll(Metric):
     """Mean −log p_base per token of greedy holdout text, in nats, and its ratio to the base model's own text."""
 
     name: ClassVar[str] = "base_nll"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "nll_ratio",
+            "NLL ratio",
+            role="side effect",
+            larger_is_better=False,
+            base=Column("nll", unit="nat"),
+            note="base-model surprise at the steered text over that at its own",
+        ),
+    )
     window: int = 50
 
     def __post_init__(self) -> None:
@@ -27,9 +37,8 @@ class BaseNll(Metric):
     def measure(self, session: Session) -> Iterable[Measurement]:
         import numpy as np
 
-        nll = np.nanmean(
-            session.rollout(self.window).nll, axis=-1
-        )  # [alpha, prompt]; the first token is always there
+        # [alpha, prompt]; the first token is always there
+        nll = np.nanmean(session.rollout(self.window).nll, axis=-1)
         yield Measurement("nll", nll)
         # The ratio of the means, as one number per prompt whose mean it is, so that its interval over prompts is one of
         # the pair (the linearised ratio: numerator and denominator move together, and at alpha 0 it is 1 exactly).

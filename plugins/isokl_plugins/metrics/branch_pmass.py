@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from isokl_registry import REPLY_END, Measurement, Metric, Session
+from isokl_registry import REPLY_END, Column, Curve, Measurement, Metric, Session
 
 ENDED = "the row had ended before the fork"
 
@@ -22,6 +22,27 @@ class BranchPmass(Metric):
 
     name: ClassVar[str] = "branch_pmass"
     version: ClassVar[int] = 2
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "pmass_change",
+            "Δ pmass",
+            signed=True,
+            role="side effect",
+            larger_is_better=True,
+            base=Column("pmass_mean"),
+            note="probability of the two answers together, mean over the forks",
+        ),
+    )
+    curves: ClassVar[tuple[Curve, ...]] = (
+        Curve(
+            "pmass",
+            "answer mass",
+            along="fork point (generated token)",
+            ends=(0.0, 1.0),
+            alive=0.75,
+            note="mean probability of the answer words",
+        ),
+    )
     window: int = 50
     every: int = 5
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from isokl_registry import Measurement, Metric, Session
+from isokl_registry import Curve, Measurement, Metric, Session
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,7 @@ class KlTrajectory(Metric):
     """KL(steered ‖ base) at each generated token of greedy holdout rollouts, in nats."""
 
     name: ClassVar[str] = "kl_trajectory"
+    curves: ClassVar[tuple[Curve, ...]] = (Curve("kl", "KL(steered ‖ base)", unit="nat", is_shift=True),)
     window: int = 128
 
     def __post_init__(self) -> None:

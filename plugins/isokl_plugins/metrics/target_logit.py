@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from isokl_registry import REPLY_END, Measurement, Metric, Session
+from isokl_registry import REPLY_END, Column, Count, Measurement, Metric, Session
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,45 @@ class TargetLogit(Metric):
 
     name: ClassVar[str] = "target_logit"
     version: ClassVar[int] = 2
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "log_ratio",
+            "Δ log-ratio",
+            unit="nat",
+            signed=True,
+            role="headline",
+            base=Column("answer_log_ratio", unit="nat", signed=True),
+            later="final_log_ratio",
+            when="at the start of the reply",
+            note="log p(target answer) − log p(other), forced at the start of the reply",
+        ),
+        Column(
+            "final_log_ratio",
+            "Δ final log-ratio",
+            short="after reply",
+            unit="nat",
+            signed=True,
+            role="effect",
+            base=Column("final_answer_log_ratio", unit="nat", signed=True),
+            when="after the reply",
+            note="the same, forced after the reply",
+        ),
+        Column(
+            "target_logit",
+            "Δ target logit",
+            short="Δ logit",
+            signed=True,
+            places=("table",),
+            note="of the target answer alone, at the start: it falls when both answers do",
+        ),
+        Column(
+            "answer_flip",
+            "flips",
+            counts=(Count("flip_to_positive", "on −", "→ +"), Count("flip_to_negative", "on +", "→ −")),
+            places=("summary",),
+            note="answers after the reply that changed sides, of those that could",
+        ),
+    )
     window: int = 50
 
     def __post_init__(self) -> None:

@@ -6,13 +6,19 @@ from collections.abc import Callable, Iterable
 
 from isokl_registry.behavior import BehaviorPlugin, PromptSet
 from isokl_registry.conformance.law import require
+from isokl_registry.registry import load_registry
 
 PROMPTS = 64 + 32 + 32  # what a run takes by default: to fit on, to calibrate on, to validate and measure on
-SETS = ("plain", "town")
+
+
+def _names() -> list[str]:
+    """'plain', and what the installed models understand beside it."""
+    models = load_registry().entries["model"].values()
+    return ["plain", *sorted({entry.component.prompt_set for entry in models} - {"plain"})]
 
 
 def _sets(behavior: BehaviorPlugin) -> Iterable[tuple[str, PromptSet]]:
-    return [(name, behavior.load(name)) for name in SETS]
+    return [(name, behavior.load(name)) for name in _names()]
 
 
 def described(behavior: BehaviorPlugin) -> None:
@@ -63,6 +69,6 @@ def answer(behavior: BehaviorPlugin) -> None:
 def stable(behavior: BehaviorPlugin) -> None:
     """It gives the same prompts each time, and 'plain' ones for a set that nobody has."""
     load: Callable[[str], PromptSet] = behavior.load
-    for name in SETS:
+    for name in _names():
         require(load(name) == load(name), f"the set {name!r} is another one the second time")
     require(load("a set of nobody's") == load("plain"), "an unknown set is not the plain one")

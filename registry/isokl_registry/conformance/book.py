@@ -51,6 +51,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         metric.shapes,
         metric.unscored,
         metric.shares,
+        metric.declared,
         metric.tokens,
         metric.deterministic,
         metric.small,

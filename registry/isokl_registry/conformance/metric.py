@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from isokl_registry.conformance.law import require
-from isokl_registry.metric import Measurement, Metric
+from isokl_registry.metric import Column, Curve, Measurement, Metric
 
 if TYPE_CHECKING:
     from isokl_registry.conformance.session import FakeSession
@@ -54,6 +54,29 @@ def shares(metric: Metric) -> None:
         values = np.asarray(m.values, dtype=float)
         other = values[~np.isnan(values) & (values != 0) & (values != 1)]
         require(not m.share or not len(other), f"{m.quantity} is a share and has the value {other[:1]}")
+
+
+def declared(metric: Metric) -> None:
+    """Reports are told of quantities that it measures: columns of one number per prompt, curves of positions."""
+    columns, curves = metric.columns, metric.curves
+    require(_are(columns, Column), f"columns is {columns!r:.60}, no tuple of Column")
+    require(_are(curves, Curve), f"curves is {curves!r:.60}, no tuple of Curve")
+    named = [column.quantity for column in columns]
+    require(len(set(named)) == len(named), f"the columns {named} are not all different")
+    measured = {m.quantity: m.positions is not None for m in _measured(metric)[0]}
+    for column in columns:
+        bases = [column.base.quantity] if column.base else []
+        for quantity in (column.quantity, *bases, *(count.quantity for count in column.counts)):
+            require(measured.get(quantity) is False, f"{quantity} has a column, and no number per prompt")
+        require(not column.later or column.later in named, f"{column.later} is later, and no column")
+    for curve in curves:
+        require(measured.get(curve.quantity), f"{curve.quantity} is a curve, and has no positions")
+    headlines = [column.quantity for column in columns if column.role == "headline"]
+    require(len(headlines) <= 1, f"{headlines} are headlines: methods are ranked by one")
+
+
+def _are(found: object, kind: type) -> bool:
+    return isinstance(found, tuple) and all(isinstance(one, kind) for one in found)
 
 
 def tokens(metric: Metric) -> None:

@@ -306,7 +306,7 @@ def test_r2_needs_intervals_without_zero(store: Store) -> None:
     add(store, method="mean_diff", target_logit=(1.0, -0.1, 2.0))
     found = claim(store, "R2")
     assert found.answer is False
-    assert [(cell.key["method"], cell.text) for cell in found.checks[0].of(False)] == [
+    assert [(finding.key["method"], finding.text) for finding in found.checks[0].of(False)] == [
         ("mean_diff", "1.000 [−0.100, 2.000]")
     ]
 
@@ -316,7 +316,7 @@ def test_r2_is_decided_by_the_logit_and_has_the_log_ratio_beside_it(store: Store
     add(store, window=50, log_ratio=(-1.0, -2.0, -0.5))
     found = claim(store, "R2")
     assert found.answer is True
-    assert [(cell.key["window"], cell.text) for cell in found.checks[1].of(False)] == [
+    assert [(finding.key["window"], finding.text) for finding in found.checks[1].of(False)] == [
         (20, "0.100 [−1.000, 1.000]")
     ]
     assert found.lines[1] == (
@@ -338,23 +338,23 @@ def test_r2_takes_an_end_that_is_open_for_what_it_is(
     store: Store, interval: Any, answer: bool | None, text: str
 ) -> None:
     add(store, target_logit=interval)
-    (cell,) = claim(store, "R2").checks[0].cells
-    assert (cell.passes, cell.text) == (answer, text)
+    (finding,) = claim(store, "R2").checks[0].findings
+    assert (finding.passes, finding.text) == (answer, text)
 
 
 def test_r2_takes_seeds_together(store: Store) -> None:
     add(store, target_logit=(1.0, 0.9, 1.1))
     add(store, seed=1, target_logit=(-0.5, -0.6, -0.4))
-    (cell,) = claim(store, "R2").checks[0].cells
+    (finding,) = claim(store, "R2").checks[0].findings
     half = 12.706205 * 0.75  # of 1 and −0.5
-    found = [cell.values[name] for name in ("mean", "low", "high")]
+    found = [finding.values[name] for name in ("mean", "low", "high")]
     assert found == pytest.approx([0.25, 0.25 - half, 0.25 + half])
-    assert cell.passes is False
-    assert "seed" not in cell.key
+    assert finding.passes is False
+    assert "seed" not in finding.key
     add(store, seed=2, target_logit=None)
     add(store, seed=3, outcome="budget_exceeded", target_logit=None)
-    (cell,) = claim(store, "R2").checks[0].cells
-    assert cell.text == "0.250 [−9.280, 9.780] over 2 of 4 seeds"
+    (finding,) = claim(store, "R2").checks[0].findings
+    assert finding.text == "0.250 [−9.280, 9.780] over 2 of 4 seeds"
 
 
 @pytest.mark.parametrize("id", ["R2", "R3", "R4", "R5"])
@@ -365,10 +365,10 @@ def test_what_was_not_measured_is_named(store: Store, id: str) -> None:
     add(store, target_logit=None, nll=None, pmass=None, peak=None)
     found = claim(store, id)
     assert found.answer is (True if id == "R5" else None)
-    (cell,) = found.checks[0].of(None)
-    assert (cell.key["model"], cell.key["method"]) == ("qwen", "pca")
+    (finding,) = found.checks[0].of(None)
+    assert (finding.key["model"], finding.key["method"]) == ("qwen", "pca")
     quantity = {"R2": "target_logit", "R3": "nll_ratio", "R4": "pmass_change", "R5": "kl_trajectory"}[id]
-    assert cell.text == f"no {quantity} at alpha {2 if id == 'R5' else 1} is stored"
+    assert finding.text == f"no {quantity} at alpha {2 if id == 'R5' else 1} is stored"
 
 
 @pytest.mark.parametrize("id", ["R2", "R3", "R4", "R5"])
@@ -376,7 +376,7 @@ def test_a_budget_that_is_not_reached_leaves_nothing_to_judge(store: Store, id: 
     add(store, outcome="budget_not_reached", holdout=None, target_logit=None, nll=None, pmass=None, peak=None)
     found = claim(store, id)
     assert found.answer is None
-    assert found.checks[0].cells[0].text == "budget not reached: nothing is measured"
+    assert found.checks[0].findings[0].text == "budget not reached: nothing is measured"
 
 
 def test_a_config_that_failed_leaves_its_row_open(store: Store) -> None:
@@ -384,8 +384,8 @@ def test_a_config_that_failed_leaves_its_row_open(store: Store) -> None:
     begin(store, seed=1).fail("no memory")  # a seed of a row that there is
     assert claim(store, "R2").answer is True
     begin(store, window=50).fail("no memory")
-    (cell,) = claim(store, "R2").checks[0].of(None)
-    assert (cell.key["window"], cell.text) == (50, "failed: no memory")
+    (finding,) = claim(store, "R2").checks[0].of(None)
+    assert (finding.key["window"], finding.text) == (50, "failed: no memory")
     add(store, method="mean_diff", target_logit=(0.0, -1.0, 1.0))
     assert claim(store, "R2").answer is False
 
@@ -430,7 +430,7 @@ def test_r4_cannot_be_judged_where_no_row_can(store: Store) -> None:
     add(store, base_pmass=0.799)
     found = claim(store, "R4")
     assert (found.answer, found.verdict) == (None, "cannot be judged")
-    assert found.checks[1].cells[0].text == "none of its rows can be judged"
+    assert found.checks[1].findings[0].text == "none of its rows can be judged"
     assert json.loads(isokl_verify(store, "--json").output)["claims"][3]["numbers"]["conditions"] == {
         check.condition: {"pass": 0, "fail": 0, "unknown": 0, "not_judged": 1} for check in found.checks
     }
@@ -451,8 +451,8 @@ def test_r3_needs_one_method_per_model_that_breaks_in_all_its_rows(store: Store)
         add(store, model=model, method=method, window=window, nll=(1.0, nll))
     found = claim(store, "R3")
     assert found.answer is False
-    (cell,) = found.checks[1].cells
-    assert cell.values["weakest_row"] == {"mean_diff": 3.0, "pca": 3.0}
+    (finding,) = found.checks[1].findings
+    assert finding.values["weakest_row"] == {"mean_diff": 3.0, "pca": 3.0}
     add(store, method="ablation", nll=(1.0, 5.0))
     assert claim(store, "R3").answer is True
     add(store, model="llama", nll=(1.0, 3.0))
@@ -487,9 +487,9 @@ def test_r5_needs_two_thirds_of_two_thirds(store: Store, biting: dict[str, int],
 def test_r5_takes_the_highest_token_of_the_first_fifty(store: Store) -> None:
     add(store, peak=1.9)
     found = claim(store, "R5")
-    (cell,) = found.checks[0].cells
-    assert cell.values["kl"] == pytest.approx(1.9)
-    assert cell.values["token"] == 49
+    (finding,) = found.checks[0].findings
+    assert finding.values["kl"] == pytest.approx(1.9)
+    assert finding.values["token"] == 49
     assert found.missing == ["1 of 3 models that it needs"]
 
 
@@ -498,7 +498,7 @@ def test_r5_counts_a_method_only_when_all_its_runs_bite(store: Store) -> None:
     add(store, model="llama", method="mean_diff", seed=1, peak=0.5)
     found = claim(store, "R5")
     assert found.answer is False
-    assert [cell.text for cell in found.checks[1].cells] == [
+    assert [finding.text for finding in found.checks[1].findings] == [
         "2 of 3 methods: ablation, mean_diff",
         "1 of 3 methods: ablation",
         "0 of 3 methods",
@@ -510,7 +510,7 @@ def test_r5_needs_three_methods(store: Store) -> None:
         add(store, model=model, method=method)
     found = claim(store, "R5")
     assert found.answer is None
-    assert found.checks[1].cells[0].text == "2 of 2 methods (3 are needed): ablation, mean_diff"
+    assert found.checks[1].findings[0].text == "2 of 2 methods (3 are needed): ablation, mean_diff"
 
 
 # -- R6 ------------------------------------------------------------------------------------------------
@@ -544,7 +544,7 @@ def test_r6_limit_is_not_narrower_than_itself(store: Store, monkeypatch: pytest.
         add(store, seed=seed, window=window, holdout=1.0 + 0.25 * seed)
     found = claim(store, "R6")
     assert found.answer is False
-    assert found.checks[0].cells[0].text == (
+    assert found.checks[0].findings[0].text == (
         "R1 holds in 4 of 4; seeds 0.250 apart at window 20, seeds 0.250 apart at window 50"
     )
 
@@ -559,8 +559,8 @@ def test_filters(store: Store) -> None:
     begin(store, model="gemma").fail("no memory")
     assert claim(store, "R1").answer is False
     assert claim(store, "R1", model=["qwen"], method=["pca"]).answer is True
-    assert len(claim(store, "R1", model=["qwen", "llama"]).checks[0].cells) == 3
-    assert len(claim(store, "R1", model=["gemma"]).checks[0].cells) == 1
+    assert len(claim(store, "R1", model=["qwen", "llama"]).checks[0].findings) == 3
+    assert len(claim(store, "R1", model=["gemma"]).checks[0].findings) == 1
     with pytest.raises(IsoklError, match="unknown model among the runs selected 'qwem': did you mean 'qwen'"):
         isokl_verify(store, "--model", "qwem")
     result = isokl_verify(store, "--protocol", "steady")
@@ -585,8 +585,11 @@ def test_both_signs_are_judged(store: Store) -> None:
     ]
     attempt.commit_phase("calibrate", 1.0, calibrations=both)
     attempt.done()
-    cells = claim(store, "R1").checks[0].cells
-    assert sorted((cell.key["sign"], cell.passes) for cell in cells) == [("+", None), ("−", False)]
+    findings = claim(store, "R1").checks[0].findings
+    assert sorted((finding.key["sign"], finding.passes) for finding in findings) == [
+        ("+", None),
+        ("−", False),
+    ]
 
 
 def test_long_lists_are_cut(store: Store) -> None:

@@ -21,8 +21,7 @@ from isokl_bench.report.tables.cells import Cells
 from isokl_bench.results.lines import choose_lines
 from isokl_bench.results.responses import Responses, dose_response
 from isokl_bench.results.runs import finished_runs
-from isokl_bench.results.table import table_rows
-from isokl_bench.results.table1 import Table1
+from isokl_bench.results.table1 import read_table
 from isokl_db import Store, config_hash
 from isokl_registry import REPLY_END, IsoklError, load_registry
 from tests.architectures import CONFIGS, build
@@ -253,10 +252,10 @@ def test_a_persona_that_is_not_there(registry, tmp_path):
 def test_table_1_shows_what_the_prompt_cost(whole):
     record, db = whole
     with Store(db, read_only=True) as store:
-        sheet = Table1(table_rows(store, finished_runs(store, {})))
+        sheet = read_table(store, finished_runs(store, {}))
     assert "layers" not in sheet.varying
     cells = {
-        (row.first.names[2], row.first.sign): cells
+        (row.first.method, row.first.sign): cells
         for row, cells in zip(sheet.rows, Cells(sheet).cells, strict=True)
     }
     mine = cells["prompt", 1]
@@ -300,9 +299,11 @@ def test_commands(whole, tmp_path, capsys):
 def test_figure_2_shows_a_prompt_as_one_point(whole):
     _, db = whole
     with Store(db, read_only=True) as store:
-        lines = choose_lines(Table1(table_rows(store, finished_runs(store, {}))))
+        lines = choose_lines(read_table(store, finished_runs(store, {})))
         found = dose_response(Responses(store), lines)
     assert found is not None
     for curve in found.blocks[0].effects.values():
-        alphas = {name: [p["alpha"] for p in curve if p["series"] == name] for name in found.series}
-        assert alphas == {"pca (+)": [0, 1], "prompt (+)": [1], "prompt (−)": [1]}
+        alphas: dict[tuple[str, str], list[float]] = {}
+        for point in curve:
+            alphas.setdefault((point["method"], point["variant"]), []).append(point["alpha"])
+        assert alphas == {("pca", "+"): [0, 1], ("prompt", "+"): [1], ("prompt", "−"): [1]}

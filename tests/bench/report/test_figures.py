@@ -25,6 +25,7 @@ from isokl_bench.results.responses import DoseResponse, Responses, dose_response
 from isokl_db import Measurement, Store
 from tests.report_store import add, add_curves, begin, calibration, rows_of, summary
 
+LOG_RATIO = "log p(target answer) − log p(other), forced at the start of the reply"
 KL = Sequence[Sequence[float | None]]  # of each prompt at each token
 
 
@@ -100,7 +101,7 @@ def test_the_band_of_several_seeds_is_the_range_of_their_medians(store: Store) -
     add_kl(store, {1.0: [[3.0], [3.0], [8.0]]}, {}, seed=1)  # 3, and none running
     add_kl(store, {1.0: [[7.0, 1.0], [7.0, 3.0]]}, {}, seed=2)  # 7 and 2
     curves = curves_of(store)
-    assert without(curves.blocks[0].kl, "series", "alpha") == [
+    assert without(curves.blocks[0].kl, "method", "alpha") == [
         {"token": 0, "median": 3.0, "low": 2.0, "high": 7.0, "n": 3, "over": "seeds"},
         {"token": 1, "median": 3.5, "low": 2.0, "high": 5.0, "n": 2, "over": "seeds"},
     ]
@@ -115,8 +116,8 @@ def test_one_seed_among_series_of_several_keeps_its_band_over_prompts(store: Sto
     add_kl(store, {1.0: [[0.0], [1.0], [2.0]]}, {}, method="mean_diff")
     curves = curves_of(store)
     assert without(curves.blocks[0].kl, "alpha", "token") == [
-        {"series": "mean_diff", "median": 1.0, "low": 0.2, "high": 1.8, "n": 3, "over": "prompts"},
-        {"series": "pca", "median": 2.5, "low": 1.5, "high": 3.5, "n": 2, "over": "seeds"},
+        {"method": "mean_diff", "median": 1.0, "low": 0.2, "high": 1.8, "n": 3, "over": "prompts"},
+        {"method": "pca", "median": 2.5, "low": 1.5, "high": 3.5, "n": 2, "over": "seeds"},
     ]
     assert {
         "With one seed: median and 10–90 % band over the holdout prompts that are still running.",
@@ -149,13 +150,16 @@ def test_windows_are_dashes_of_one_colour(store: Store) -> None:
     for method, window in product(("mean_diff", "pca"), (100, 20, 50)):
         add_kl(store, {1.0: [[1.0]]}, {}, method=method, window=window)
     curves = curves_of(store)
-    assert (curves.series, curves.windows) == (["mean_diff", "pca"], ["window 20", "window 50", "window 100"])
+    assert (curves.lines.methods, curves.lines.variants) == (
+        ["mean_diff", "pca"],
+        ["window 20", "window 50", "window 100"],
+    )
     assert curves.blocks[0].ends == (20, 50, 100)
     specification = figure(curves)
     band, *_, line, _ = specification["vconcat"][0]["vconcat"][0]["hconcat"][0]["layer"]
-    assert line["encoding"]["strokeDash"]["scale"]["domain"] == curves.windows
-    assert line["encoding"]["color"]["scale"]["domain"] == curves.series
-    assert band["encoding"]["detail"]["field"] == "window"
+    assert line["encoding"]["strokeDash"]["scale"]["domain"] == curves.lines.variants
+    assert line["encoding"]["color"]["scale"]["domain"] == curves.lines.methods
+    assert band["encoding"]["detail"]["field"] == "variant"
     assert {"pca", "window 20", "window 100", "t = 50"} <= texts(specification)
 
 
@@ -168,6 +172,59 @@ def test_without_several_windows_there_is_no_dash(store: Store) -> None:
     assert not any("window" in text for text in texts(specification))
 
 
+# -- a mixed store ------------------------------------------------------------------------------------
+
+
+def colours(specification: dict[str, Any]) -> dict[str, str]:
+    """The colour of each method, by the scale that the first line with a legend has."""
+    (scale, *others) = _scales(specification)
+    assert all(other == scale for other in others)
+    return dict(zip(scale["domain"], scale["range"], strict=True))
+
+
+def _scales(panels: Any) -> list[dict[str, list[str]]]:
+    if isinstance(panels, list):
+        return [scale for panel in panels for scale in _scales(panel)]
+    own = [panels["encoding"]["color"]["scale"]] if "color" in panels.get("encoding", {}) else []
+    inside = [panels[key] for key in ("vconcat", "hconcat", "layer") if key in panels]
+    return own + [scale for part in inside for scale in _scales(part)]
+
+
+def test_a_method_has_one_colour_in_every_panel_and_figure(store: Store) -> None:
+    add_curves(store, add(store, method="ablation"), tokens=0)  # in Figure 1 alone
+    add_kl(store, {1.0: [[1.0]]}, {1.0: (1.0, 1.0, 1.0)}, method="mean_diff")
+    for layers in ([3], [4]):
+        add_kl(store, {1.0: [[1.0]]}, {1.0: (1.0, 1.0, 1.0)}, behavior="honesty", layers=layers)
+    first, second = curves_of(store), responses_of(store)
+    lines = [p for block in first.blocks for p in block.kl]
+    assert {(p["method"], p.get("variant")) for p in lines} == {
+        ("mean_diff", None),  # alone on its behavior, so that its layers tell nothing
+        ("pca", "layers 3"),
+        ("pca", "layers 4"),
+    }
+    found = colours(figure(first))
+    assert list(found) == ["ablation", "mean_diff", "pca"]
+    assert len(set(found.values())) == 3
+    assert colours(response_figure(second)) == found
+    assert not {"ablation"} & texts(response_figure(second))
+
+
+def test_a_panel_without_points_is_not_drawn(store: Store) -> None:
+    add_kl(store, {1.0: [[1.0]], 2.0: [[2.0]]}, {})
+    add_kl(store, {2.0: [[2.0]]}, {}, behavior="honesty")
+    add_curves(store, add(store, behavior="honesty", method="mean_diff"), tokens=0)
+    honesty, sentiment = figure(curves_of(store))["vconcat"]
+
+    def titles(block: dict[str, Any]) -> list[list[str]]:
+        return [[p.get("title", {}).get("text", "") for p in row["hconcat"]] for row in block["vconcat"]]
+
+    assert titles(sentiment) == [["α = 1", "α = 2"]]
+    assert titles(honesty) == [
+        ["α = 2"],
+        ["α = 1", "α = 2", "α = 4"],
+    ]  # each with its own, as they do not line up
+
+
 # -- how much is drawn --------------------------------------------------------------------------------
 
 
@@ -176,7 +233,7 @@ def test_of_too_many_rows_an_excerpt_is_drawn_which_is_stated(store: Store) -> N
         add(store, behavior=behavior, method=f"m{method}", seed=seed)
     chosen = choose_lines(rows_of(store))
     assert list(chosen.blocks) == ["tiny-qwen · a", "tiny-qwen · b", "tiny-qwen · c"]
-    assert [line.keys["series"] for line in chosen.drawn][:8] == [*(f"m{n}" for n in range(7)), "m0"]
+    assert [line.keys["method"] for line in chosen.drawn][:8] == [*(f"m{n}" for n in range(7)), "m0"]
     assert {len(line.runs) for line in chosen.drawn} == {3}
     assert chosen.left_out == (
         "The figures draw 54 of 256 runs: the first 18 of 64 rows of Table 1, at most 3 seeds each; choose others "
@@ -196,20 +253,15 @@ def test_a_method_that_is_another_has_no_line_over_its_own(store: Store) -> None
     for method in ("pca", "pca_center", "mean_diff"):
         add(store, method=method)
     chosen = choose_lines(rows_of(store))
-    assert [line.keys["series"] for line in chosen.drawn] == ["mean_diff", "pca"]
+    assert [line.keys["method"] for line in chosen.drawn] == ["mean_diff", "pca"]
     assert chosen.left_out == "pca_center is pca by another way and has no place of its own beside it."
 
 
 def test_there_are_no_more_windows_than_dashes(store: Store) -> None:
-    for window in (5, 10, 20, 50, 100):
+    for window in (5, 10, 20, 50, 100, 200, 400):
         add(store, window=window)
     chosen = choose_lines(rows_of(store))
-    assert {line.keys["window"] for line in chosen.drawn} == {
-        "window 5",
-        "window 10",
-        "window 20",
-        "window 50",
-    }
+    assert chosen.variants == [f"window {n}" for n in (5, 10, 20, 50, 100, 200)]
 
 
 # -- Figure 2 -----------------------------------------------------------------------------------------
@@ -221,15 +273,15 @@ def test_the_kl_of_a_dose_is_the_percentile_within_the_calibration_window(store:
     add_kl(store, kl, effects, window=2)
     found = responses_of(store)
     (block,) = found.blocks
-    counts = {"series": "pca", "prompts": 16, "seeds": 1}
-    assert block.effects["log_ratio"] == [
+    counts = {"method": "pca", "prompts": 16, "seeds": 1}
+    assert block.effects["target_logit.log_ratio"] == [
         counts | {"alpha": 0.0, **dict.fromkeys(("kl", "kl_low", "kl_high", "mean", "low", "high"), 0.0)},
         counts
         | {"alpha": 1.0, "kl": 1.9, "kl_low": 1.9, "kl_high": 1.9, "mean": 0.5, "low": 0.25, "high": 0.75},
         counts
         | {"alpha": 2.0, "kl": 4.0, "kl_low": 4.0, "kl_high": 4.0, "mean": -1.0, "low": -2.0, "high": 0.5},
     ]
-    assert [point["mean"] for point in block.effects["final_log_ratio"]] == [0.0, 5.0, -10.0]
+    assert [point["mean"] for point in block.effects["target_logit.final_log_ratio"]] == [0.0, 5.0, -10.0]
     assert (found.alphas, block.budgets) == ([1.0, 2.0], (1.0,))
 
 
@@ -241,7 +293,7 @@ def test_doses_of_several_seeds_are_means_with_intervals_over_seeds(store: Store
             {1.0: (effect, 0, 9), 2.0: (effect, 0, 9)},
             seed=seed,
         )
-    points = without(responses_of(store).blocks[0].effects["log_ratio"], "series", "prompts")
+    points = without(responses_of(store).blocks[0].effects["target_logit.log_ratio"], "method", "prompts")
     assert points[1:] == [
         {
             "alpha": 1.0,
@@ -276,8 +328,8 @@ def test_figure_2_shows_its_budget_its_alphas_and_both_effects(store: Store) -> 
     alt.Chart.from_dict(specification)
     assert {
         "Figure 2. What does a nat buy?",
-        "Change of log p(target answer) − log p(other), above 0 towards the behavior's positive side, against kl_p95 as",
-        "measured on the holdout prompts, within the calibration window, at each alpha.",
+        f"Change of {LOG_RATIO}, above 0 towards the behavior's positive side,",
+        "against kl_p95 as measured on the holdout prompts, within the calibration window, at each alpha.",
         "Means over 2 seeds of 16 holdout prompts, bars: 95 % intervals over seeds; filled circles: α = 1, the calibrated dose.",
         "tiny-qwen · sentiment",
         "measured kl_p95, nats",
@@ -286,8 +338,8 @@ def test_figure_2_shows_its_budget_its_alphas_and_both_effects(store: Store) -> 
         *("Δ log-ratio, nats", "Δ final log-ratio, nats"),
     } <= texts(specification)
     fields = {
-        "series",
-        "window",
+        "method",
+        "variant",
         "alpha",
         "kl",
         "kl_low",
@@ -311,7 +363,7 @@ def test_figure_2_needs_kl_and_effect_at_one_alpha(store: Store) -> None:
     add_kl(store, {1.0: [[1.0]]}, {2.0: (1.0, 1.0, 1.0)})
     assert dose_response(Responses(store), choose_lines(rows_of(store))) is None
     add_curves(store, add(store, method="mean_diff"), tokens=3)
-    assert responses_of(store).effects == ["log_ratio"]
+    assert list(responses_of(store).effects) == ["target_logit.log_ratio"]
 
 
 # -- files --------------------------------------------------------------------------------------------

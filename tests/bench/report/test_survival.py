@@ -466,7 +466,7 @@ def test_without_trajectories_there_is_no_spaghetti_and_no_old_one(
     add(store, SEED_0)
     (tmp_path / "spaghetti.png").touch()
     shown = isokl_survival("-o", tmp_path).output
-    assert "No spaghetti figure: no kl_trajectory of these rollouts is stored at alpha 1 or more" in shown
+    assert "No spaghetti figure: no KL of these rollouts is stored at alpha 1 or more" in shown
     assert (tmp_path / "survival.png").exists()
     assert not (tmp_path / "spaghetti.png").exists()
 
@@ -481,7 +481,8 @@ def test_no_branch_pmass_says_how_to_measure_it(isokl_survival: Isokl, store: St
     add(store, SEED_0, metric="branch_pmass_of_mine")
     message = (
         f"none of the 1 finished runs selected in {tmp_path / 'own.db'} has branch_pmass at its forks: measure it, with "
-        "`isokl run … --metric 'branch_pmass[window=1024,every=32]' --metric 'kl_trajectory[window=1024]'`"
+        "`isokl run … --metric branch_pmass --metric kl_trajectory`; parameters make it longer: "
+        "`isokl plugins show branch_pmass`"
     )
     with pytest.raises(IsoklError, match=re.escape(message)):
         isokl_survival("-o", tmp_path)

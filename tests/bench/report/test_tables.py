@@ -11,7 +11,6 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from rich.console import Console
 from sqlalchemy import event
 
 from isokl_bench.cli.report import report
-from isokl_bench.report.figures.drawing import still
+from isokl_bench.report.figures.drawing import line_channels, still
 from isokl_bench.report.figures.figure1 import figure, kl_domain
 from isokl_bench.report.tables.cells import Cells
 from isokl_bench.report.tables.files import latex, markdown
@@ -30,17 +29,15 @@ from isokl_bench.report.traces.html import traces_page
 from isokl_bench.report.traces.terminal import print_traces
 from isokl_bench.report.write import write_file
 from isokl_bench.results.curves import Curves, quantiles, read_curves, smooth
-from isokl_bench.results.lines import choose_lines
-from isokl_bench.results.runs import finished_runs
+from isokl_bench.results.lines import Line, Lines, choose_lines
 from isokl_bench.results.seeds import seed_intervals
-from isokl_bench.results.table import table_rows
-from isokl_bench.results.table1 import Table1
 from isokl_bench.results.traces import align, depth, read_traces
 from isokl_bench.results.wording import bracket, number, short, significant
 from isokl_db import Store, StoreError, Summary, Trace
 from isokl_registry import IsoklError
 from tests.report_store import ALPHAS, add, add_curves, begin, calibration, rows_of, summary
 
+BASES = ("answer_log_ratio", "final_answer_log_ratio", "nll")  # that `add` does not store
 Isokl = Callable[..., Result]
 
 
@@ -107,7 +104,7 @@ def curves_of(store: Store) -> Curves:
 
 def cells_of(path: Path, **filters: Sequence[str]) -> Cells:
     with Store(path, read_only=True) as store:
-        return Cells(Table1(table_rows(store, finished_runs(store, filters))))
+        return Cells(rows_of(store, **filters))
 
 
 @pytest.fixture
@@ -150,7 +147,7 @@ def test_the_printed_table_fits_120_columns(written: tuple[Result, Path]) -> Non
     table = written[0].output.split("Wrote")[0].splitlines()
     assert max(map(len, table)) <= 120
     assert table[0] == "tiny-qwen · sentiment"
-    assert [line.split() for line in table[3:5]] == [
+    assert [line.split() for line in table[4:6]] == [
         ["ablation", "—", "budget", "not", "reached", "—", "—", "1", *["—"] * 5, "32"],
         ["—", "2", *["—"] * 5, "1"],
     ]
@@ -249,9 +246,10 @@ def test_table_as_csv(written: tuple[Result, Path]) -> None:
         **{
             "slope": "1.96",
             "pool": "600",
-            "base_pmass": "0.9",
-            "base_pmass_low": "0.8",
-            "base_pmass_high": "1.0",
+            "base_pmass_mean": "0.9",
+            "base_pmass_mean_low": "0.8",
+            "base_pmass_mean_high": "1.0",
+            **{f"base_{name}{part}": "" for name in BASES for part in ("", "_low", "_high")},
         },
         **{"holdout": "1.1", "holdout_low": "0.9", "holdout_high": "1.3"},
         **{"holdout_sampled": "1.25", "holdout_sampled_low": "1.0", "holdout_sampled_high": "1.5"},
@@ -297,7 +295,7 @@ def test_table_as_csv(written: tuple[Result, Path]) -> None:
 
 def test_table_as_latex(store: Store) -> None:
     add(store, method="a_b[x=50%]", outcome="jump")
-    lines = latex(rows_of(store)).splitlines()
+    lines = latex(Cells(rows_of(store))).splitlines()
     assert (
         r" &  &  &  &  &  &  &  &  & \multicolumn{5}{c}{$\alpha = 1$} & \multicolumn{5}{c}{$\alpha = 2$} &  &  \\"
         in lines
@@ -321,8 +319,8 @@ def test_seeds_become_one_row_with_the_interval_of_their_means(store: Store) -> 
     half = 4.302653 * 7**0.5 / 3**0.5  # Student's t for three seeds, whose variance is 7
     assert row.estimates["log_ratio_alpha1"] == pytest.approx((3.0, 3 - half, 3 + half, 3))
     assert row.estimates["coefficient"] == pytest.approx((5.0, 5 - half, 5 + half, 3))
-    found = rows_of(store)
-    assert [cell.text for cell in found.cells[0].values()][-2:] == ["32/16", "3"]
+    found = Cells(rows_of(store))
+    assert [found.cells[0][key].text for key in ("n", "seeds")] == ["32/16", "3"]
     assert "95 % intervals of the mean over seeds; those not shown" in found.notes[1]
 
 
@@ -332,7 +330,7 @@ def test_a_seed_that_missed_its_budget_is_counted_but_not_averaged(store: Store)
     add(store, seed=2, outcome="budget_exceeded")
     found = rows_of(store)
     assert found.rows[0].estimates["log_ratio_alpha1"].mean == 2.0
-    cells = found.cells[0]
+    cells = Cells(found).cells[0]
     assert (cells["outcome"].text, cells["seeds"].text) == ("converged 2/3, budget exceeded 1/3", "2/3")
 
 
@@ -343,14 +341,24 @@ def test_a_column_appears_only_where_runs_differ_in_it(store: Store) -> None:
     add(store, layers=[3, 4])
     found = rows_of(store)
     assert found.varying == ["protocol", "layers"]
-    shown = [(cells["protocol"].text, cells["layers"].text) for cells in found.cells]
+    shown = [(cells["protocol"].text, cells["layers"].text) for cells in Cells(found).cells]
     assert shown == [("published", "3"), ("stable", "3"), ("stable", "3,4")]
+
+
+def test_a_label_says_what_differs_within_its_model_and_behavior(store: Store) -> None:
+    add(store, layers=[3])
+    add(store, layers=[4])
+    add(store, behavior="honesty", layers=[5], protocol="published")
+    found = rows_of(store)
+    assert found.varying == ["protocol", "layers"]
+    shown = [(row.first.behavior, found.within_block(row.first)) for row in found.rows]
+    assert shown == [("honesty", {}), ("sentiment", {"layers": "3"}), ("sentiment", {"layers": "4"})]
 
 
 def test_runs_that_differ_elsewhere_are_never_pooled(store: Store) -> None:
     add(store, seed=0, tolerance=0.05)
     add(store, seed=1, tolerance=0.2)
-    found = rows_of(store)
+    found = Cells(rows_of(store))
     assert [cells["tolerance"].text for cells in found.cells] == ["0.05", "0.2"]
 
 
@@ -365,7 +373,8 @@ def test_both_signs_are_rows_of_their_own(store: Store) -> None:
     attempt.commit_phase("metrics", 1.0, summaries=effects)
     attempt.done()
     cells = [
-        (c["sign"].text, c["coefficient"].text, c["log_ratio_alpha1"].text) for c in rows_of(store).cells
+        (c["sign"].text, c["coefficient"].text, c["log_ratio_alpha1"].text)
+        for c in Cells(rows_of(store)).cells
     ]
     assert cells == [("+", "4.00", "+2.00"), ("−", "5.00", "−3.00")]
 
@@ -378,7 +387,7 @@ def test_what_was_not_measured_is_a_dash(store: Store) -> None:
     )
     attempt.commit_phase("metrics", 1.0, summaries=[unscored])
     attempt.done()
-    (cells,) = rows_of(store).cells
+    (cells,) = Cells(rows_of(store)).cells
     assert [cells[key].text for key in ("coefficient", "holdout", "nll_ratio_alpha1", "n")] == [
         "4.00",
         "—",
@@ -469,22 +478,24 @@ def test_smoothing_is_centred_and_shrinks_at_the_ends() -> None:
 def test_curves_are_pooled_over_prompts_and_stop_where_every_row_has_ended(path: Path) -> None:
     with Store(path, read_only=True) as store:
         curves = curves_of(store)
-    assert (curves.series, curves.windows, curves.alphas) == (["pca"], [], [1.0, 2.0, 4.0])
+    assert (curves.lines.methods, curves.alphas) == (["mean_diff", "pca"], [1.0, 2.0, 4.0])
     (block,) = curves.blocks
     assert (block.title, block.budgets, block.ends) == ("tiny-qwen · sentiment", (("kl_p95", 1.0),), (20,))
     first = [point for point in block.kl if point["alpha"] == 1.0]
     assert first[0] | {"low": 0, "high": 0} == {
-        **{"series": "pca", "alpha": 1.0, "token": 0, "median": pytest.approx(0.25), "low": 0, "high": 0},
+        **{"method": "pca", "alpha": 1.0, "token": 0, "median": pytest.approx(0.25), "low": 0, "high": 0},
         **{"n": 4, "over": "prompts"},
     }
     assert first[-1]["median"] == pytest.approx(0.3)
     assert (first[-1]["token"], first[-1]["n"]) == (79, 3)
-    assert {point["fork"]: point["mean"] for point in block.pmass if point["alpha"] == 2} == {
+    (lower,) = block.lower
+    assert lower.curve.quantity == "pmass"
+    assert {point["position"]: point["mean"] for point in lower.points if point["alpha"] == 2} == {
         0: 0.8,
         5: 0.7,
         10: 0.6,
     }
-    assert [point["mean"] for point in block.base] == [1, 1, 1]
+    assert [point["mean"] for point in lower.base] == [1, 1, 1]
 
 
 def test_short_windows_are_not_smoothed(store: Store) -> None:
@@ -534,12 +545,12 @@ def test_the_figure_is_valid_vega_lite(path: Path) -> None:
 
 def test_a_legend_that_is_wider_than_the_panels_has_rows(path: Path) -> None:
     with Store(path, read_only=True) as store:
-        curves = curves_of(store)
+        row = rows_of(store).rows[0]
 
-    def columns(*series: str) -> int:
-        drawing = figure(replace(curves, series=list(series)))
-        color = drawing["vconcat"][0]["vconcat"][0]["hconcat"][0]["layer"][0]["encoding"]["color"]
-        return int(color["legend"]["columns"])
+    def columns(*methods: str) -> int:
+        keys = [{"method": method} for method in methods]
+        lines = Lines([Line(row, [], "", key) for key in keys], "")
+        return int(line_channels(lines, keys)["color"].to_dict()["legend"]["columns"])
 
     assert columns("pca", "mean_diff") == 0
     assert columns(*(f"directional_ablation (layers {layer})" for layer in range(100, 107))) == 2
@@ -561,13 +572,13 @@ def test_a_report_without_curves_leaves_no_old_figure(
     for name in ("figure1.png", "figure2.svg", "ranking.md"):
         (tmp_path / name).touch()
     shown = isokl_report("--output", tmp_path, db=store.path).output
-    assert "No Figure 1: neither kl_trajectory nor branch_pmass is stored" in shown
-    assert "No Figure 2: kl_trajectory and target_logit are not stored at the same alphas." in shown
+    assert "No Figure 1: no KL or other curve along the text is stored at alpha 1, 2 or 4." in shown
+    assert "No Figure 2: the KL along the text and an effect are not stored at the same alphas." in shown
     assert not any(tmp_path.glob("figure*"))
     assert not any(tmp_path.glob("ranking*"))
 
 
-def test_many_runs_take_two_queries(store: Store) -> None:
+def test_many_runs_take_three_queries(store: Store) -> None:
     for method in range(9):
         for seed in range(4):
             add(store, method=f"m{method}", seed=seed)
@@ -580,7 +591,7 @@ def test_many_runs_take_two_queries(store: Store) -> None:
     found = rows_of(store)
     assert len(found.rows) == 9
     selects = [statement for statement in statements if "SELECT" in statement]
-    assert len(selects) == 2
+    assert len(selects) == 3
     assert not any("measurements" in statement for statement in selects)
 
 

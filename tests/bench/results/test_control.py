@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from isokl_bench.report.tables.cells import Cells
-from isokl_bench.results.control import MARK, NOTE, not_above_control
+from isokl_bench.results.control import MARK, not_above_control
 from isokl_bench.results.ranking import rankings
 from isokl_bench.results.responses import Responses
 from isokl_db import Store
@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def weak(store: Store) -> set[str]:
     rows = rows_of(store).rows
-    return {rows[place].first.names[2] for place in not_above_control(rows)}
+    return {rows[place].first.method for place in not_above_control(rows)}
 
 
 def fill(store: Store, effects: dict[str, list[float]], **changes: object) -> None:
@@ -70,7 +70,7 @@ def test_nothing_is_marked_where_the_control_was_not_run(store: Store) -> None:
     fill(store, {"pca": [0.1], "probe": [0.2]})
     fill(store, {"random": [5.0]}, model="tiny-llama")
     assert weak(store) == set()
-    assert NOTE not in rows_of(store).notes
+    assert not any(note.startswith(MARK) for note in Cells(rows_of(store)).notes)
 
 
 def test_the_control_is_that_of_the_same_layers_and_budget(store: Store) -> None:
@@ -79,7 +79,7 @@ def test_the_control_is_that_of_the_same_layers_and_budget(store: Store) -> None
     fill(store, {"pca": [1.0]}, layers=[3], window=50)
     rows = rows_of(store).rows
     found = [
-        (rows[place].first.dimensions[3], rows[place].first.names[2]) for place in not_above_control(rows)
+        (rows[place].first.dimensions.layers, rows[place].first.method) for place in not_above_control(rows)
     ]
     assert found == [("1", "pca")]
 
@@ -89,7 +89,8 @@ def test_table_and_ranking_say_so(store: Store) -> None:
     sheet = rows_of(store)
     texts = {cells["method"].text: cells["log_ratio_alpha1"].text for cells in Cells(sheet).cells}
     assert texts == {"random": "+1.00", "pca": "+2.00", "probe": "+0.50" + MARK}
-    assert NOTE in Cells(sheet).notes
+    note = "°: an effect that is not told to be larger than that of random, the control, at the same budget."
+    assert note in Cells(sheet).notes
     (ranking,) = rankings(sheet, Responses(store))
     assert [(entry.method, entry.remark) for entry in ranking.entries] == [
         ("pca", ""),

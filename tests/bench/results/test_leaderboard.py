@@ -16,7 +16,7 @@ from isokl_bench.results.ranking import rankings
 from isokl_bench.results.responses import Responses
 from isokl_bench.results.runs import finished_runs
 from isokl_db import Store
-from tests.report_store import add, rows_of, summary
+from tests.report_store import add, begin, calibration, rows_of, summary
 
 EFFECTS = {  # by method, of the two seeds on each model
     "pca": {"tiny-qwen": (2.0, 2.2), "tiny-llama": (-3.0, -3.2)},
@@ -61,8 +61,8 @@ def test_methods_stand_by_their_mean_effect_over_pairs(store: Store) -> None:
         "pca": (1, 2, 1, 1),  # on llama it moves most, but the other way
     }
     assert (mean_diff.reached, mean_diff.runs) == (4, 4)
-    assert mean_diff.nll_ratio == pytest.approx(1.5)
-    assert mean_diff.pmass_change == pytest.approx(-0.05)
+    assert mean_diff.beside["nll_ratio"] == pytest.approx(1.5)
+    assert mean_diff.beside["pmass_change"] == pytest.approx(-0.05)
     assert mean_diff.seconds == pytest.approx(2.0)  # two phases of a second each
 
 
@@ -134,6 +134,21 @@ def test_one_pair_makes_no_leaderboard(store: Store) -> None:
     assert leaderboards(sheet, rankings(sheet, Responses(store))) == []
 
 
+def test_a_method_is_one_though_its_layers_differ_between_models(store: Store) -> None:
+    for method in ("pca", "mean_diff"):
+        add(store, method=method, model="tiny-gemma", layers=[9])
+    assert {s.method: s.runs for s in boards(store)[0].standings} == {"mean_diff": 5, "pca": 5, "random": 4}
+
+
+def test_fewer_prompts_than_others_of_the_pair_are_said(store: Store) -> None:
+    attempt = begin(store, method="few", model="tiny-qwen")
+    attempt.commit_phase("calibrate", 1.0, calibrations=[calibration()])
+    effect = summary("target_logit", "log_ratio", 1.0, (2.0, 1.0, 3.0), n=4)
+    attempt.commit_phase("metrics", 1.0, summaries=[effect])
+    attempt.done()
+    assert "few has fewer prompts than others in 1 of 1 pairs." in leaderboard_markdown(boards(store))
+
+
 def test_conditions_are_kept_apart(store: Store) -> None:
     for model in ("tiny-qwen", "tiny-llama"):
         for method in ("pca", "mean_diff"):
@@ -154,7 +169,7 @@ def test_the_answer_after_the_reply_stands_beside_the_one_at_once(store: Store) 
         for run in finished_runs(store, {"method": ["pca"], "model": [model]}):
             store.attempt(run.attempt).commit_phase("more", 1.0, summaries=rows)
     (board,) = boards(store)
-    found = {s.method: s.final for s in board.standings}
+    found = {s.method: s.later for s in board.standings}
     assert found == {"pca": pytest.approx(5.5), "mean_diff": None, "random": None}
     assert "| +5.50 |" in leaderboard_markdown([board])
 
@@ -168,7 +183,7 @@ def test_it_is_written_as_markdown_csv_and_text(store: Store) -> None:
     rows = list(csv.DictReader(io.StringIO(leaderboard_csv(found))))
     assert [row["method"] for row in rows] == ["mean_diff", "random", "pca"]
     assert float(rows[0]["effect_low"]) == pytest.approx(-1.2412, abs=1e-4)
-    assert rows[1]["above_random"] == ""
+    assert rows[1]["above_control"] == ""
     out = io.StringIO()
     print_leaderboards(found, Console(file=out, width=120))
     assert "Leaderboard over 2 pairs of model and behavior" in out.getvalue()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from isokl_bench.report.tables.ranking import TITLES, print_rankings, ranking_csv, ranking_markdown
+from isokl_bench.report.tables.ranking import print_rankings, ranking_csv, ranking_markdown, titles
 from isokl_bench.results import ranking as limits
 from isokl_bench.results.ranking import Ranking, area, rankings
 from isokl_bench.results.responses import Responses
@@ -156,7 +157,23 @@ def test_a_method_that_is_another_has_no_place_beside_it(store: Store) -> None:
         "mean_diff (layers 3)",
     ]
     assert "pca_center is pca by another way" in ranking_markdown(sheet, [ranking])
-    assert "pca_center" in {row.first.names[2] for row in sheet.rows}
+    assert "pca_center" in {row.first.method for row in sheet.rows}
+
+
+def test_fewer_prompts_than_others_are_said(store: Store) -> None:
+    add(store, method="full", effect=1.0)
+    attempt = begin(store, method="few")
+    attempt.commit_phase("calibrate", 1.0, calibrations=[calibration()])
+    effect = summary("target_logit", "log_ratio", 1.0, (2.0, 1.0, 3.0), n=4)
+    attempt.commit_phase("metrics", 1.0, summaries=[effect])
+    attempt.done()
+    assert ranks(store) == [("few", (1, 2), "4 of 16 prompts"), ("full", (1, 2), "")]
+    assert "n of m prompts" in ranking_markdown(rows_of(store), ranked(store))
+    small = begin(store, method="small")
+    small.commit_phase("calibrate", 1.0, calibrations=[replace(calibration(), n_prompts=8)])
+    small.commit_phase("metrics", 1.0, summaries=[replace(effect, n=16, mean=0.5, low=0.4, high=0.6)])
+    small.done()
+    assert ranks(store)[-1][2] == "8 of 32 calibration prompts"
 
 
 # -- areas --------------------------------------------------------------------------------------------
@@ -224,17 +241,17 @@ def test_ranking_as_markdown(small: Store) -> None:
     assert lines[:7] == [
         "**tiny-qwen · sentiment**  mean effect up to 2.00 nat",
         "",
-        f"| {' | '.join(TITLES)} |",
-        "| --: | :-- | --: | --: | --: | --: | --: | --: | --: | --: | :-- |",
-        "| 1–2 | pca | 4.00 | +0.50 [+0.40, +0.60] | +0.62 | −2.00 [−2.50, −1.50] | — | — | 16 | 1 |  |",
-        "| 1–2 | mean_diff | 4.00 | +0.40 [+0.30, +0.50] | +0.30 | — | — | — | 16 | 1 |  |",
-        "| — | ablation | — | — | — | — | — | — | — | 0/1 | budget exceeded |",
+        f"| {' | '.join(titles(rows_of(small)))} |",
+        "| --: | :-- | --: | --: | --: | --: | --: | --: | :-- |",
+        "| 1–2 | pca | 4.00 | +0.50 [+0.40, +0.60] | +0.62 | −2.00 [−2.50, −1.50] | 16 | 1 |  |",
+        "| 1–2 | mean_diff | 4.00 | +0.40 [+0.30, +0.50] | +0.30 | — | 16 | 1 |  |",
+        "| — | ablation | — | — | — | — | — | 0/1 | budget exceeded |",
     ]
     assert not any("ranked apart" in line for line in lines)
 
 
 def test_ranking_as_csv(small: Store) -> None:
-    rows = list(csv.DictReader(io.StringIO(ranking_csv(ranked(small)))))
+    rows = list(csv.DictReader(io.StringIO(ranking_csv(rows_of(small), ranked(small)))))
     assert [row["method"] for row in rows] == ["pca", "mean_diff", "ablation"]
     assert {key: value for key, value in rows[0].items() if value} == {
         **{"model": "tiny-qwen", "behavior": "sentiment", "sign": "1", "protocol": "stable"},
