@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from isokl_bench.pipeline.record import Record
 
 __all__ = ["Record", "RunConfig", "gap", "run"]
-_HOMES = {"run": "api", "gap": "gaps", "RunConfig": "config", "Record": "record"}
+_HOMES = {
+    "run": "api",
+    "gap": "generalization.gap",
+    "RunConfig": "pipeline.config",
+    "Record": "pipeline.record",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isokl_bench.api import DEFAULT_DB
-from isokl_bench.generalization.sources import phase_name
-from isokl_bench.pipeline.config import Plan, RunConfig, resolve
+from isokl_bench.generalization.sources import gap_phase
+from isokl_bench.pipeline.config import RunConfig
 from isokl_bench.pipeline.events import Event, Listener, silent
-from isokl_bench.pipeline.phases import NO_DOSE, REACHED
+from isokl_bench.pipeline.plan import Plan, resolve
 from isokl_bench.pipeline.record import Record
-from isokl_db import Store, canonical_json
+from isokl_db import Outcome, Store, canonical_json
 from isokl_registry import IsoklError, load_registry
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def gap_rows(record: Record) -> list[dict[str, Any]]:
         if summary["metric"] != "gap":
             continue
         source = {"sign": summary["sign"], "source": summary["quantity"]}
-        source |= stored[phase_name(summary["sign"])][summary["quantity"]]
+        source |= stored[gap_phase(summary["sign"]).to_text()][summary["quantity"]]
         value, target = summary["mean"], record.config["target"]
         source |= {"value": value, "ratio": None if value is None else value / target}
         source |= {key: summary[key] for key in ("low", "high", "n", "reason")}
@@ -84,13 +84,13 @@ def _missing(record: Record, listen: Listener) -> list[int]:
     run = f"run {record.hash[:12]} (attempt {record.attempt})"
     if record.data["state"] != "done":
         raise IsoklError(f"{run} is {record.data['state']}: finish it with `isokl run` first")
-    if any(c["outcome"] == NO_DOSE for c in record.calibrations):
+    if any(c["outcome"] == Outcome.NO_DOSE for c in record.calibrations):
         raise IsoklError(
             f"{run} steers by a prompt and was not calibrated, so there is no gap: give a run of a method that has a dose"
         )
-    reached = [c["sign"] for c in record.calibrations if c["outcome"] in REACHED]
+    reached = [c["sign"] for c in record.calibrations if Outcome(c["outcome"]).measured]
     others = [
-        f"sign {c['sign']:+d} ended with {c['outcome'].replace('_', ' ')}"
+        f"sign {c['sign']:+d} ended with {Outcome(c['outcome']).words}"
         for c in record.calibrations
         if c["sign"] not in reached
     ]
@@ -99,7 +99,7 @@ def _missing(record: Record, listen: Listener) -> list[int]:
             f"{run} has no coefficient on budget ({', '.join(others)}): run it with another --target"
         )
     stored = {phase["name"] for phase in record.data["phases"]}
-    missing = [sign for sign in reached if phase_name(sign) not in stored]
+    missing = [sign for sign in reached if gap_phase(sign).to_text() not in stored]
     if missing and others:
         listen(Event("note", f"{', '.join(others)}: there is no gap to measure"))
     return missing

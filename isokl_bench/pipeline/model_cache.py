@@ -11,8 +11,8 @@ from torch import Tensor
 
 from isokl_bench.engine.activations import record
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.pipeline.config import Plan
 from isokl_bench.pipeline.device import pick_device
+from isokl_bench.pipeline.plan import Plan
 from isokl_registry import Site
 
 KEPT = 8  # sets of prompts whose activations are remembered

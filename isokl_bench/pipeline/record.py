@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from isokl_db import Outcome
 from isokl_registry import IsoklError
 
 if TYPE_CHECKING:
@@ -89,10 +90,9 @@ class Record:
     def steering(self) -> Steering:
         """The fitted steering, ready to attach or to save. Raises IsoklError when there is none."""
         from isokl_bench.engine.steering import Steering
-        from isokl_bench.pipeline.phases import NO_DOSE
         from isokl_registry import load_registry
 
-        if any(calibration["outcome"] == NO_DOSE for calibration in self.calibrations):
+        if any(calibration["outcome"] == Outcome.NO_DOSE for calibration in self.calibrations):
             raise IsoklError(
                 f"run {self.hash[:12]} steers by a prompt ({self.config['method']}), so there is no steering to give: "
                 "take a run of a method that fits one"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isokl_bench.bootstrap import mean_intervals
 from isokl_bench.engine.calibrate import Calibration
+from isokl_bench.engine.rollout import Rollout
 from isokl_db import rows as stored
 from isokl_registry import IsoklError, Measurement, Metric
 
@@ -33,7 +34,7 @@ def calibration_row(found: Calibration, stat: str, prompts: int) -> stored.Calib
         stat=stat,
         target=found.target,
         tolerance=found.tolerance,
-        outcome=found.outcome,  # type: ignore[arg-type]
+        outcome=stored.Outcome(found.outcome),
         coefficient=found.coefficient,
         value=found.value if math.isfinite(found.value) else None,
         n_prompts=prompts,
@@ -92,6 +93,27 @@ def measurement_rows(
                 )
             )
     return measurements, summaries
+
+
+def trace_rows(
+    found: Rollout, alphas: Sequence[float], sign: int, decode: Callable[[list[int]], str]
+) -> list[stored.Trace]:
+    """One row per alpha and prompt of a sampled rollout, with its text and the KL of each token."""
+    traces = []
+    for a, p in np.ndindex(*found.tokens.shape[:2]):
+        ids = [token for token in found.tokens[a, p].tolist() if token >= 0]
+        traces.append(
+            stored.Trace(
+                sign=1 if sign > 0 else -1,
+                alpha=alphas[a],
+                prompt=p,
+                sampled=True,
+                text=decode(ids),
+                tokens=[decode([token]) for token in ids],
+                kl=found.kl[a, p, : len(ids)].tolist(),
+            )
+        )
+    return traces
 
 
 def _checked(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from isokl_bench.api import missing_phases
-from isokl_bench.pipeline.config import Plan, RunConfig, resolve
+from isokl_bench.api import lacks_something
+from isokl_bench.pipeline.config import RunConfig
+from isokl_bench.pipeline.plan import Plan, resolve
 from isokl_bench.sweep.grid import AXES
 from isokl_db import INTERRUPTED, Store, config_hash
 from isokl_registry import IsoklError, PromptMethod, Registry
@@ -110,7 +111,7 @@ def _state(
         return MISSING, None
     done = store.latest(hash)
     if done is not None:
-        return (MISSING if missing_phases(plan, store.attempt(done)) else STORED), None
+        return (MISSING if lacks_something(plan, store.attempt(done)) else STORED), None
     if newest["state"] == "failed" and newest["error"] != INTERRUPTED:
         return FAILED, newest["error"]
     return MISSING, None

@@ -13,8 +13,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from isokl_bench.api import TakenError, run_plan
-from isokl_bench.pipeline.config import RunConfig, resolve
+from isokl_bench.pipeline.config import RunConfig
 from isokl_bench.pipeline.events import Event, one_line
+from isokl_bench.pipeline.plan import resolve
 from isokl_db import Store, StoreError, config_hash
 from isokl_registry import load_registry
 

@@ -13,6 +13,7 @@ from isokl_bench.results.runs import DIMENSIONS, NAMES, NOTHING
 from isokl_bench.results.table import ALPHAS, Estimate, Row
 from isokl_bench.results.table1 import Table1
 from isokl_bench.results.wording import amount, bracket, change, number, significant
+from isokl_db import Outcome
 
 EFFECTS = ("log_ratio", "final_log_ratio", "target_logit")
 BRACKETED = (
@@ -115,7 +116,7 @@ class Cells:
             _METRICS_NOTE,
             _MARKS_NOTE,
         ]
-        if any(run.outcome == "jump" for row in self.table.rows for run in row.runs):
+        if any(run.outcome == Outcome.JUMP for row in self.table.rows for run in row.runs):
             notes.append(_JUMP_NOTE)
         if any(map(self.table.is_weak, self.table.rows)):
             notes.append(NOTE)

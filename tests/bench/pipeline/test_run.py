@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import isokl_bench
-from isokl_bench.pipeline import runner
+from isokl_bench.pipeline import calibration
+from isokl_bench.pipeline.measuring import Measuring
 from isokl_db import Store, StoreError
 from isokl_registry import IsoklError, Measurement, Method, Metric, Stat
 from tests import oracle
@@ -174,7 +175,7 @@ def test_force_makes_a_new_attempt_and_keeps_the_old(tmp_path, small):
 def test_a_later_metric_or_alpha_needs_no_new_calibration(tmp_path, small, monkeypatch):
     db = tmp_path / "isokl.db"
     first = isokl_bench.run("tiny-qwen", "pca", db=db, **small | {"metrics": ("target_logit[window=5]",)})
-    monkeypatch.setattr(runner, "Calibrator", None)  # calling it would raise
+    monkeypatch.setattr(calibration, "Calibrator", None)  # calling it would raise
     more = isokl_bench.run("tiny-qwen", "pca", db=db, **small | {"alphas": (0.0, 1.0, 2.0)})
     assert more.attempt == first.attempt
     assert not more.cached
@@ -197,15 +198,15 @@ def test_a_new_version_of_a_metric_replaces_its_numbers(tmp_path, small, registr
 def test_two_processes_that_measure_the_same_both_end_well(tmp_path, small, monkeypatch):
     db = tmp_path / "isokl.db"
     isokl_bench.run("tiny-qwen", "pca", db=db, **small | {"metrics": ("target_logit[window=5]",)})
-    measure = runner.Runner._measure_one
+    measure = Measuring._measure
 
     def overtaken(self, *args):
         with monkeypatch.context() as patch:
-            patch.setattr(runner.Runner, "_measure_one", measure)
+            patch.setattr(Measuring, "_measure", measure)
             isokl_bench.run("tiny-qwen", "pca", db=db, **small)
         measure(self, *args)
 
-    monkeypatch.setattr(runner.Runner, "_measure_one", overtaken)
+    monkeypatch.setattr(Measuring, "_measure", overtaken)
     notes = []
     record = isokl_bench.run("tiny-qwen", "pca", db=db, listen=lambda e: notes.append(e.text), **small)
     assert "another process has stored this meanwhile" in notes
@@ -312,7 +313,7 @@ def test_a_full_disk_in_a_metric_leaves_the_run_to_be_taken_up(tmp_path, small, 
         raise StoreError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner.Runner, "_measure_one", full)
+        patch.setattr(Measuring, "_measure", full)
         with pytest.raises(StoreError):
             isokl_bench.run("tiny-qwen", "pca", db=db, **small)
     with Store(db, read_only=True) as store:
@@ -386,10 +387,10 @@ def test_interrupt_is_taken_up_at_the_last_finished_phase(tmp_path, small, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner.Runner, "_generate", stop)
+        patch.setattr(Measuring, "_generate", stop)
         with pytest.raises(KeyboardInterrupt):
             isokl_bench.run("tiny-qwen", "pca", db=db, **small)
-    monkeypatch.setattr(runner, "Calibrator", None)
+    monkeypatch.setattr(calibration, "Calibrator", None)
     events = []
     record = isokl_bench.run("tiny-qwen", "pca", db=db, listen=events.append, **small)
     assert events[0].text == "picking up attempt 1 after fit, calibrate +1"

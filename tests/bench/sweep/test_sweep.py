@@ -223,7 +223,7 @@ def test_another_executor_gets_cells_and_gives_outcomes(tmp_path, registry):
 
 def test_a_model_is_loaded_once_and_activations_are_recorded_once(registry, monkeypatch):
     from isokl_bench.pipeline import model_cache
-    from isokl_bench.pipeline.config import resolve
+    from isokl_bench.pipeline.plan import resolve
 
     loads, records = [], []
     load, record = model_cache.load_model, model_cache.record
