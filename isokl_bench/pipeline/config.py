@@ -26,8 +26,10 @@ IDENTITY, RUNTIME = {"identity": True}, {"identity": False}
 
 def _writable(text: str) -> str:
     """Half a character and NUL are in no name and no path, and no database takes them."""
-    if not text.strip() or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ValueError("a text that can be written to a file")
+    if not text.strip():
+        raise ValueError("a text that is not empty")
+    if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("a text of whole characters, without NUL")
     return text
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,41 +48,68 @@ class Plan:
     identity: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Behavior:
+    """A behavior as one model is asked."""
+
+    plugin: BehaviorPlugin
+    prompts: PromptSet
+    hash: str
+
+
+class Resolver:
+    """Resolves configurations; what several of them share is looked up, read and hashed once."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._create, self._registry = cache(registry.create), registry
+        self._model, self._behavior = cache(self._find_model), cache(self._find_behavior)
+
+    def resolve(self, config: RunConfig) -> Plan:
+        """Look every name up, loading neither torch nor weights.
+
+        Raises:
+            IsoklError: naming the value that is wrong, and what would be right.
+        """
+        method: Method | PromptMethod = self._create("method", config.method)
+        stat: Stat = self._create("stat", config.stat)
+        metrics: list[Metric] = [self._create("metric", spec) for spec in config.metrics]
+        by_prompt = isinstance(method, PromptMethod)
+        model, card = self._model(config.model, config.revision)
+        behavior = self._behavior(config.behavior, model.prompt_set)
+        plan = Plan(
+            config=config,
+            method=method,
+            model=model,
+            stat=stat,
+            metrics=tuple({metric.label(): metric for metric in metrics}.values()),
+            behavior=behavior.plugin,
+            prompts=behavior.prompts,
+            splits=split_prompts(config, behavior.prompts.prompts, behavior.plugin.name),
+            layers=() if by_prompt else parse_layers(config.layers, card["blocks"]),
+            target=_target(config, stat),
+            alphas=PROMPT_ALPHAS if by_prompt else tuple(sorted({0.0, *config.alphas})),
+            identity={},
+        )
+        return dataclasses.replace(plan, identity=_identity(plan, card, behavior.hash))
+
+    def _find_model(self, name: str, revision: str | None) -> tuple[ModelPlugin, dict[str, Any]]:
+        model = self._registry.model(name)
+        if revision is not None:
+            model = model.at(revision)
+        return model, model.identity()
+
+    def _find_behavior(self, name: str, prompt_set: str) -> _Behavior:
+        plugin = self._registry.behavior(name)
+        prompts = plugin.load(prompt_set)
+        return _Behavior(plugin, prompts, prompts_hash(prompts))
+
+
 def resolve(config: RunConfig, registry: Registry) -> Plan:
-    """Look every name up, loading neither torch nor weights.
-
-    Raises:
-        IsoklError: naming the value that is wrong, and what would be right.
-    """
-    method: Method | PromptMethod = registry.create("method", config.method)
-    stat: Stat = registry.create("stat", config.stat)
-    metrics: list[Metric] = [registry.create("metric", spec) for spec in config.metrics]
-    behavior = registry.behavior(config.behavior)
-    model = registry.model(config.model)
-    if config.revision is not None:
-        model = model.at(config.revision)
-    prompts = behavior.load(model.prompt_set)
-    splits = split_prompts(config, prompts.prompts, behavior.name)
-    card = model.identity()
-    by_prompt = isinstance(method, PromptMethod)
-    plan = Plan(
-        config=config,
-        method=method,
-        model=model,
-        stat=stat,
-        metrics=tuple({metric.label(): metric for metric in metrics}.values()),
-        behavior=behavior,
-        prompts=prompts,
-        splits=splits,
-        layers=() if by_prompt else parse_layers(config.layers, card["blocks"]),
-        target=_target(config, stat),
-        alphas=PROMPT_ALPHAS if by_prompt else tuple(sorted({0.0, *config.alphas})),
-        identity={},
-    )
-    return dataclasses.replace(plan, identity=_identity(plan, card))
+    """One configuration alone, as `Resolver.resolve` does it."""
+    return Resolver(registry).resolve(config)
 
 
-def _identity(plan: Plan, card: dict[str, Any]) -> dict[str, Any]:
+def _identity(plan: Plan, card: dict[str, Any], behavior_hash: str) -> dict[str, Any]:
     """Everything that may change the numbers of the calibration, as JSON-able values. card: the model's identity."""
     config = plan.config
     return {
@@ -91,7 +119,7 @@ def _identity(plan: Plan, card: dict[str, Any]) -> dict[str, Any]:
         "chat_template": _template_identity(config.chat_template),
         "behavior": plan.behavior.name,
         "behavior_version": plan.behavior.version,
-        "behavior_hash": prompts_hash(plan.prompts),
+        "behavior_hash": behavior_hash,
         "method": plan.method.label(),
         "method_version": plan.method.version,
         "method_params": plan.method.params(),

@@ -66,7 +66,7 @@ def test_presets_are_the_grid_of_the_specification(name, models):
     assert {c.method for c in grid} == {"mean_diff", "pca", "directional_ablation"}
     assert {(c.seed, c.window) for c in grid} == {(s, w) for s in (0, 1, 2) for w in (20, 50)}
     assert {c.protocol for c in grid} == {"published" if name.endswith("published") else "stable"}
-    plain = RunConfig(model="", method="")
+    plain = RunConfig(model="any", method="any")
     assert {(c.stat, c.target, c.metrics, c.alphas) for c in grid} == {
         (plain.stat, None, plain.metrics, plain.alphas)
     }
@@ -85,13 +85,18 @@ def test_a_file_has_lists_for_axes_and_one_value_for_the_rest(tmp_path):
     ("text", "words"),
     [
         ("modle = 'x'", "unknown key 'modle': did you mean 'model'"),
-        ("metric = ['x']", "did you mean 'metrics'"),
+        ("metrc = ['x']", "did you mean 'metric'"),
+        ("fit-prompts = 8", "did you mean 'fit_prompts'"),
+        ("metric = ['x']\nmetrics = ['y']", "metric and metrics are one"),
+        ("metric = 'x'", "metrics is 'x': give a list, even of one"),
         ("tolerance = [0.1, 0.2]", "tolerance is a list"),
-        ("seed = ['one']", "seed has the value 'one': give a whole number"),
-        ("seed = true", "seed has the value True"),
-        ("window = 2.5", "window has the value 2.5: give a whole number"),
+        ("seed = ['one']", "seed is 'one': give a whole number"),
+        ("seed = true", "seed is True: give a whole number"),
+        ("window = 2.5", "window is 2.5: give a whole number"),
         ("alphas = 1", "alphas is 1: give a list"),
         ("target = 1" + "0" * 400, "give a number"),
+        ("target = 1" + "0" * 5000, "not valid TOML: Exceeds the limit"),
+        ("target = " + "[" * 5000 + "]" * 5000, "is nested too deeply"),
         ("model = ", "not valid TOML"),
     ],
 )
@@ -307,7 +312,7 @@ def test_the_command_plans_without_running_and_answers_from_the_store(swept, tmp
     ("line", "words"),
     [
         ("sweep", "the sweep has no model: give --model"),
-        ("sweep none.toml", "sweep file none.toml cannot be read"),
+        ("sweep none.toml", "sweep file none.toml does not exist"),
         ("sweep --preset papr", "did you mean 'paper'"),
         ("sweep --preset tiny --model tiny-qwenn --dry-run", "tiny-qwenn"),
         ("sweep --preset tiny --method pcaa", "did you mean 'pca'"),
