@@ -34,11 +34,22 @@ def run(
 ) -> Record:
     """Fit, calibrate, validate and measure one steering, or answer from the store when that was done before.
 
-    options: the other fields of RunConfig (behavior, layers, stat, target, protocol, seed, alphas, …). db: a path or
-    an SQLAlchemy URL. force: make a new attempt even if one is stored. listen: called with an Event now and then.
+    The same configuration on the same machine gives the same numbers.
 
-    Returns the stored Record. Raises IsoklError or StoreError, one line each, when something cannot be done; what
-    was stored before stays. The same configuration on the same machine gives the same numbers.
+    Args:
+        model: a name, a hub id, a folder or a GGUF file.
+        method: a name, or name[key=value,…].
+        db: a path or an SQLAlchemy URL.
+        force: make a new attempt even if one is stored.
+        listen: called with an Event now and then.
+        options: the other fields of RunConfig (behavior, layers, stat, target, protocol, seed, alphas, …).
+
+    Returns:
+        What is stored of the run.
+
+    Raises:
+        IsoklError: in one line, when something cannot be done; what was stored before stays.
+        StoreError: likewise, when the database is at fault.
     """
     return run_config(RunConfig(model=model, method=method, **options), db=db, force=force, listen=listen)
 
@@ -62,10 +73,19 @@ def run_plan(
     listen: Listener = silent,
     model_cache: ModelCache | None = None,
 ) -> tuple[int, bool]:
-    """The same for a resolved one, in an open store; returns the attempt's id, and whether it was stored already.
+    """The same for a resolved one, in an open store.
 
-    exclusive: raise TakenError where another process is running it, instead of beginning an attempt beside. model_cache: what
-    earlier runs of this process have loaded."""
+    Args:
+        plan: what to run.
+        store: where the results go.
+        force: make a new attempt even if one is stored.
+        exclusive: raise TakenError where another process is running it, instead of beginning a second attempt.
+        listen: called with an Event now and then.
+        model_cache: what earlier runs of this process have loaded.
+
+    Returns:
+        The attempt's id, and whether it was stored already.
+    """
     done = None if force else store.latest(config_hash(plan.identity))
     if done is not None and not lacks_something(plan, store.attempt(done)):
         listen(

@@ -23,9 +23,17 @@ COLUMNS = ("sign", "source", "changed", "value", "ratio", "low", "high", "n", "t
 def gap(run: str | int, **options: Any) -> pd.DataFrame:
     """The stat at the calibrated coefficient of a finished run, with one thing at a time changed against its calibration.
 
-    run, options: as `gap_record` takes them. Returns a row per sign and source: value (of the stat), ratio (to the
-    target), low and high (95 % over prompts, None where it is open), n (prompts), tokens (of each) and, for
-    what could not be scored, reason. Raises IsoklError or StoreError, one line each.
+    Args:
+        run: an attempt id, or the start of a config hash.
+        options: as `gap_record` takes them.
+
+    Returns:
+        A row per sign and source: value (of the stat), ratio (to the target), low and high (95 % over prompts, None
+        where it is open), n (prompts), tokens (of each) and, for what could not be scored, reason.
+
+    Raises:
+        IsoklError: in one line, as `gap_record` does.
+        StoreError: likewise, when the database is at fault.
     """
     import pandas as pd
 
@@ -44,10 +52,20 @@ def gap_record(
 ) -> Record:
     """The record of a run with its gap in it, measured now unless that was done before.
 
-    run: an attempt id, or the start of a config hash. model, behavior, chat_template: the folder or file that the run was
-    given, where it was given one; what they hold must be what it was then.
+    Args:
+        run: an attempt id, or the start of a config hash.
+        db: a path or an SQLAlchemy URL.
+        model: the folder or file that the run was given, where it was given one; what it holds must be what it was.
+        behavior: the file, likewise.
+        chat_template: the file, likewise.
+        device: auto, cpu, cuda, cuda:1 …
+        listen: called with an Event now and then.
 
-    Raises IsoklError when the run is not finished, has no coefficient on budget, or cannot be set up as it was.
+    Returns:
+        What is stored of the run, gap included.
+
+    Raises:
+        IsoklError: when the run is not finished, has no coefficient on budget, or cannot be set up as it was.
     """
     with Store(db, read_only=True) as store:
         name, record = store.name, Record.load(store, store.find(run), cached=True)

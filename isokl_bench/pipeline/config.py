@@ -15,7 +15,8 @@ from isokl_registry.mistake import mistake
 PROTOCOLS = {"stable": (32, 32), "published": (4, 4)}  # calibration and holdout prompts
 METRICS = ("target_logit", "base_nll", "branch_pmass", "kl_trajectory")
 ALPHAS = (0.0, 0.5, 1.0, 2.0, 4.0)
-LONGEST = 1_000_000  # tokens of a rollout, and prompts: more than any model reads
+MOST = 1_000_000  # tokens of a rollout, and prompts: more than any model reads
+LONGEST = 1000  # characters of a name or path
 
 Protocol = Literal["stable", "published"]
 Position = Literal["answer", "prompt"]  # where contrast pairs are read
@@ -30,11 +31,13 @@ def _writable(text: str) -> str:
         raise ValueError("a text that is not empty")
     if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text):
         raise ValueError("a text of whole characters, without NUL")
+    if len(text) > LONGEST:
+        raise ValueError(f"a text of at most {LONGEST} characters")
     return text
 
 
 Text = Annotated[str, AfterValidator(_writable)]
-Count = Annotated[int, Field(ge=1, le=LONGEST)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # a multiple of the calibrated dose
 T = TypeVar("T")

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
+from collections import Counter
 from importlib.resources import files
 
 import pytest
 
 from isokl_bench.pipeline.config import RunConfig
 from isokl_bench.pipeline.model_cache import ModelCache
-from isokl_bench.sweep.grid import PRESETS, cells, read_file, read_preset
+from isokl_bench.sweep.grid import KEYS, OPTIONS, PRESETS, cells, read_file, read_preset
 from isokl_bench.sweep.plan import estimate, plan_cells, to_run
 from isokl_bench.sweep.run import run_cells
 from isokl_bench.sweep.worker import Outcome, own_gpu
 from isokl_db import Store, StoreError
+from isokl_plugins.behaviors.toml_file import TomlBehavior
+from isokl_plugins.models.tiny.plugin import TinyModel
 from isokl_registry import IsoklError, Site
 from tests.scratch import ISOKL
 from tests.small import SMALL
@@ -79,6 +83,45 @@ def test_a_file_has_lists_for_axes_and_one_value_for_the_rest(tmp_path):
     grid = cells(read_file(file))
     assert [c.window for c in grid] == [5, 6]
     assert {(c.alphas, c.tolerance) for c in grid} == {((0, 1), 1)}
+
+
+def test_keys_of_a_file_are_the_options_of_a_run(tmp_path):
+    from isokl_bench.cli.run import run
+
+    options = {option.opts[0].removeprefix("--").replace("-", "_") for option in run.params}
+    assert options - set(KEYS) == {"db", "force", "quiet", "json"}
+    assert set(KEYS) <= options
+    text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in EVERY_KEY.items())
+    assert EVERY_KEY.keys() == set(KEYS)
+    (config,) = cells(read_file(write(tmp_path / "s.toml", text)))
+    for key, value in EVERY_KEY.items():
+        got = getattr(config, OPTIONS.get(key, key))
+        assert (list(got) if isinstance(got, tuple) else got) == value
+
+
+EVERY_KEY = {
+    "model": "m",
+    "method": "a",
+    "revision": "main",
+    "behavior": "b",
+    "layers": "3,5",
+    "stat": "kl_mean",
+    "target": 0.5,
+    "tolerance": 0.1,
+    "protocol": "published",
+    "window": 6,
+    "seed": 3,
+    "position": "prompt",
+    "fit_prompts": 8,
+    "calibration_prompts": 4,
+    "holdout_prompts": 5,
+    "alphas": [0, 1],
+    "metric": ["base_nll"],
+    "bidirectional": True,
+    "dtype": "bfloat16",
+    "device": "cpu",
+    "chat_template": "plain",
+}
 
 
 @pytest.mark.parametrize(
@@ -206,6 +249,26 @@ def test_a_failed_cell_waits_to_be_asked_for(tmp_path, registry):
         assert to_run(planned, True) == planned
         store.begin(plan.identity, prompts=plan.splits.texts(), provenance={}).fail("interrupted")
         assert plan_cells(config, store, registry)[0].state == "missing"
+
+
+def test_planning_looks_up_once_what_cells_share(registry, monkeypatch):
+    asked = Counter()
+
+    def counted(kind, method):
+        return lambda self, *args: asked.update([kind]) or method(self, *args)
+
+    for kind, owner, name in (("prompts", TomlBehavior, "load"), ("model", TinyModel, "identity")):
+        monkeypatch.setattr(owner, name, counted(kind, getattr(owner, name)))
+    grid = {
+        "model": ["tiny-qwen", "tiny-llama"],
+        "method": ["pca", "mean_diff"],
+        "behavior": ["sentiment", "honesty"],
+    }
+    begun = time.process_time()
+    planned = plan_cells(cells(grid | {"seed": list(range(63)), "window": [20, 50]}), None, registry)
+    assert len({cell.hash for cell in planned}) == len(planned) == 1008
+    assert asked == {"prompts": 2, "model": 2}
+    assert time.process_time() - begun < 10  # it takes 0.3 s; in the square of the cells it was 20
 
 
 def test_another_executor_gets_cells_and_gives_outcomes(tmp_path, registry):
