@@ -13,6 +13,7 @@ from isokl_bench.pipeline.config import FIELDS, RunConfig
 from isokl_bench.pipeline.plan import Resolver
 from isokl_bench.sweep.grid import cells, read_file
 from isokl_registry import IsoklError
+from tests.toml_text import toml
 
 QUICK = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -75,19 +76,6 @@ def test_any_value_of_a_field(name, value, resolver):
 @given(fields=st.dictionaries(st.sampled_from(sorted(FIELDS)) | TEXTS, ANYTHING))
 def test_any_fields_at_once(fields, resolver):
     one_line_or_a_plan(lambda: resolver.resolve(RunConfig(**fields)))
-
-
-def toml(value):
-    """The value as TOML has it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{', '.join(map(toml, value))}]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {toml(part)}" for key, part in value.items()) + "}"
-    if isinstance(value, str):
-        return '"' + "".join(f"\\U{ord(letter):08x}" for letter in value) + '"'
-    return str(value)
 
 
 IN_TOML = st.recursive(

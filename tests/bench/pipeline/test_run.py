@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -252,6 +252,48 @@ def test_a_failing_metric_loses_nothing_else(tmp_path, small, registry, monkeypa
     assert message in str(error.value)
     small["metrics"] = ("target_logit", "base_nll[window=6]")
     assert isokl_bench.run("tiny-qwen", "pca", db=db, **small).cached
+
+
+@dataclass(frozen=True)
+class Listed(Method):
+    """Has a list as a parameter."""
+
+    name: ClassVar[str] = "listed"
+    blocks: list[int] = field(default_factory=list)
+
+    def fit(self, contrast):
+        return {"v": contrast.difference.mean(0)}
+
+    def edit(self, output, dose, input, state):
+        return output + dose * state["v"]
+
+
+@dataclass(frozen=True)
+class Counted(Metric):
+    """Has one too."""
+
+    name: ClassVar[str] = "counted"
+    points: tuple[int, ...] = ()
+    words: list[str] = field(default_factory=list)
+
+    def measure(self, session):
+        yield Measurement("points", np.full((len(session.alphas), 4), float(sum(self.points))))
+
+
+def test_parameters_may_be_lists(tmp_path, small, registry, monkeypatch):
+    entry = type(registry.get("method", "pca"))
+    monkeypatch.setitem(registry.entries["method"], "listed", entry("method", "listed", Listed, None))
+    monkeypatch.setitem(registry.entries["metric"], "counted", entry("metric", "counted", Counted, None))
+    metric, method = "counted[points=[1,2],words=['a,b']]", "listed[blocks=[3,4]]"
+    for cached in (False, True):
+        record = isokl_bench.run(
+            "tiny-qwen", method, db=tmp_path / "isokl.db", **small | {"metrics": [metric, metric]}
+        )
+        assert record.cached == cached
+    assert record.steering().method == Listed([3, 4])
+    assert record.config["method"] == method
+    assert set(record.measurements["metric"]) == {metric}
+    assert set(record.measurements["value"]) == {3.0}
 
 
 @dataclass(frozen=True)
