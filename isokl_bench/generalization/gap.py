@@ -126,7 +126,11 @@ def _missing(record: Record, listen: Listener) -> list[int]:
 def _plan(
     record: Record, model: str | None, behavior: str | None, chat_template: str | None, device: str
 ) -> Plan:
-    """The run's plan again, from its stored configuration. Raises IsoklError when that resolves to something else now."""
+    """The run's plan again, from its stored configuration.
+
+    Raises:
+        IsoklError: when that resolves to something else now.
+    """
     stored = record.config
     own_template = "plain" if stored["chat_template"] == "plain" else None
     sizes: dict[str, Any] = {f"{split}_prompts": len(texts) for split, texts in stored["prompts"].items()}

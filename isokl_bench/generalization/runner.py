@@ -39,7 +39,11 @@ class GapRunner:
     listen: Listener
 
     def run(self, signs: Sequence[int]) -> None:
-        """Raises IsoklError when the calibration's stored value does not come out again; that sign is not stored then."""
+        """Measure and store these signs.
+
+        Raises:
+            IsoklError: when the calibration's stored value does not come out again; that sign is not stored then.
+        """
         self.sources = sources(self.plan, self.registry)
         self.done = 0.0
         self.share = 1 / (len(signs) * sum(len(s.prompts) * s.tokens for s in self.sources))

@@ -8,23 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isokl_bench.engine.activations import record
+from isokl_bench.engine import activations
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.steering import Steering
 from isokl_bench.pipeline.plan import Plan
 from isokl_registry import Contrast, IsoklError, Method, Site
 
-Recorder = Callable[[LanguageModel, Sequence[Sequence[int]], Sequence[Site]], dict[Site, Tensor]]
+ReadActivations = Callable[[LanguageModel, Sequence[Sequence[int]], Sequence[Site]], dict[Site, Tensor]]
 
 
-def fit(plan: Plan, lm: LanguageModel, sites: Sequence[Site], record: Recorder = record) -> Steering:
+def fit(
+    plan: Plan, lm: LanguageModel, sites: Sequence[Site], read: ReadActivations = activations.record
+) -> Steering:
     """Fit the plan's method at every site.
 
     Args:
         plan: of a method that is fitted.
         lm: the plan's model.
         sites: where the method edits.
-        record: reads activations, as `engine.activations.record` does.
+        read: reads the last token's activations, as `engine.activations.record` does.
 
     Returns:
         The steering, with metadata that says where and how it applies.
@@ -33,7 +35,7 @@ def fit(plan: Plan, lm: LanguageModel, sites: Sequence[Site], record: Recorder =
         IsoklError: naming the site when the contrast allows no fit.
     """
     assert isinstance(plan.method, Method)
-    positive, negative = (record(lm, half, sites) for half in _contrast_prompts(plan, lm))
+    positive, negative = (read(lm, half, sites) for half in _contrast_prompts(plan, lm))
     state = {}
     for site in sites:
         contrast = Contrast(positive[site], negative[site], site, lm.module(site), plan.config.seed)

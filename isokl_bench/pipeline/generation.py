@@ -14,7 +14,7 @@ VALIDATION = ("holdout", "calibration_sampled", "holdout_sampled")
 
 
 def to_generate(plan: Plan, sign: int, done: Done) -> dict[str, Ask]:
-    """By name, what the metrics read first; nothing when no phase lacks anything.
+    """The rollouts of one sign by name, what the metrics read first; none when no phase lacks anything.
 
     It is all that the plan asks for at the alphas at which something is missing, even what an interrupted run has
     stored already: among the same rows, a row comes out the same to the last bit."""

@@ -40,8 +40,12 @@ WEIGHTS = {
 class Phase:
     """One step of a run, stored in one transaction.
 
-    sign: the direction, 0 for the fit, which serves both. metric: label and version, as `metric_key` writes them.
-    alphas: at which a metric or texts are stored. number: which of several GENERATE phases.
+    Args:
+        kind: what it does.
+        sign: the direction, 0 for the fit, which serves both.
+        metric: label and version, as `metric_key` writes them.
+        alphas: at which a metric or texts are stored.
+        number: which of several GENERATE phases.
     """
 
     kind: Kind

@@ -73,7 +73,7 @@ class Runner:
         sites = self.lm.sites(self.plan.layers, method.linears)
         text = f"fitting {method.label()} on {sizes} contrast pairs at {len(sites)} site(s)"
         with self.journal.phase(Phase(Kind.FIT), text) as rows:
-            steering = fit(self.plan, self.lm, sites, self.model_cache.record)
+            steering = fit(self.plan, self.lm, sites, self.model_cache.activations)
             rows.steering = steering.to_bytes()
         return steering
 

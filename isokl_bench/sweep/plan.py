@@ -33,7 +33,12 @@ class Cell:
 
 
 def plan_cells(configs: Sequence[RunConfig], store: Store | None, registry: Registry) -> list[Cell]:
-    """Resolve every cell and look it up; store: None where there is none yet.
+    """Resolve every cell and look it up.
+
+    Args:
+        configs: the runs of a grid.
+        store: what was run before, None where there is no store yet.
+        registry: where names are looked up.
 
     Raises:
         IsoklError: at the first cell that cannot be run at all: a wrong name is better found before than after hours
@@ -61,8 +66,9 @@ def to_run(cells: Sequence[Cell], retry_failed: bool) -> list[Cell]:
 
 
 def estimate(cells: Sequence[Cell], store: Store | None, jobs: int) -> float | None:
-    """Seconds that these cells may take, from past runs: of the same model and window if there are any, else of the same
-    model, else of any; None when nothing was ever run."""
+    """Seconds that these cells may take on `jobs` workers, None when nothing was ever run.
+
+    They are told by past runs: of the same model and window if there are any, else of the same model, else of any."""
     past = {} if store is None else _past(store)
     total = 0.0
     for cell in cells:

@@ -290,13 +290,14 @@ def test_another_executor_gets_cells_and_gives_outcomes(tmp_path, registry):
 
 
 def test_a_model_is_loaded_once_and_activations_are_recorded_once(registry, monkeypatch):
+    from isokl_bench.engine import activations
     from isokl_bench.pipeline import model_cache
     from isokl_bench.pipeline.plan import resolve
 
     loads, records = [], []
-    load, record = model_cache.load_model, model_cache.record
+    load, record = model_cache.load_model, activations.record
     monkeypatch.setattr(model_cache, "load_model", lambda plan, tell: loads.append(plan) or load(plan, tell))
-    monkeypatch.setattr(model_cache, "record", lambda *args: records.append(args) or record(*args))
+    monkeypatch.setattr(activations, "record", lambda *args: records.append(args) or record(*args))
     bench = ModelCache()
     qwen, again, llama = (
         resolve(RunConfig(model=model, method=method, **SMALL), registry)
@@ -305,11 +306,11 @@ def test_a_model_is_loaded_once_and_activations_are_recorded_once(registry, monk
     first = bench.model(qwen)
     assert bench.model(again) is first
     rows = [[1, 2, 3], [4, 5]]
-    found = bench.record(first, rows, [Site(1)])
-    assert bench.record(first, rows, [Site(1)])[Site(1)] is found[Site(1)]
+    found = bench.activations(first, rows, [Site(1)])
+    assert bench.activations(first, rows, [Site(1)])[Site(1)] is found[Site(1)]
     assert len(records) == 1
-    bench.record(first, rows, [Site(2)])
-    bench.record(bench.model(llama), rows, [Site(1)])
+    bench.activations(first, rows, [Site(2)])
+    bench.activations(bench.model(llama), rows, [Site(1)])
     assert len(records) == 3
     assert len(loads) == 2
 
