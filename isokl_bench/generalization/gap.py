@@ -141,11 +141,11 @@ def _plan(
     if position := stored.get("position"):  # runs of before it was an option have none
         same["position"] = position
     config = RunConfig(
-        model=model or stored["model"],
-        behavior=behavior or stored["behavior"],
+        model=stored["model"] if model is None else model,
+        behavior=stored["behavior"] if behavior is None else behavior,
         layers=",".join(map(str, stored["layers"])),
-        chat_template=chat_template or own_template,
-        revision=None if model else stored["model_identity"].get("commit"),
+        chat_template=own_template if chat_template is None else chat_template,
+        revision=None if model is not None else stored["model_identity"].get("commit"),
         device=device,
         **sizes,
         **same,
