@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
 
 from isokl_registry import IsoklError
 from isokl_registry.mistake import mistake
@@ -56,7 +57,7 @@ def _runtime(default: Any) -> Any:
     return field(default=default, metadata=RUNTIME)
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid"))
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
 class RunConfig:
     """Everything a person may ask of one run.
 
@@ -118,7 +119,15 @@ class RunConfig:
         try:
             return validate(given)
         except ValidationError as error:
-            raise IsoklError(mistake(error.errors(include_url=False)[0], FIELDS)) from None
+            raise IsoklError(mistake(_by_name(error.errors(include_url=False)[0]), FIELDS)) from None
+
+
+def _by_name(error: ErrorDetails) -> ErrorDetails:
+    """The error of an argument that was given by its place, as if it had been given by name."""
+    match error["loc"]:
+        case (int(place), *inside) if place < len(FIELDS):
+            error["loc"] = (list(FIELDS)[place], *inside)
+    return error
 
 
 FIELDS = {found.name: found for found in dataclasses.fields(RunConfig)}

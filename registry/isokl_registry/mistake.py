@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 EXPECTED = {
     "string_type": "a text",
+    "string_unicode": "a text of whole characters",
     "int_type": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",
@@ -41,8 +42,10 @@ def mistake(error: ErrorDetails, known: Iterable[str]) -> str:
     """
     loc, value, context = error["loc"], error["input"], error.get("ctx", {})
     field = field_of(loc)
-    if error["type"] in UNKNOWN:
-        return unknown("field", str(loc[-1]), known)
+    if error["type"] in UNKNOWN or not loc:  # a name of half a character has no place
+        return unknown("field", str(loc[-1] if loc else value), known)
+    if error["type"] == "unexpected_positional_argument":
+        return f"{shown(value)} is one value too many: give fields by name"
     if error["type"] == "missing":
         return f"{field} is missing: give one"
     if error["type"] == "literal_error":
@@ -51,7 +54,9 @@ def mistake(error: ErrorDetails, known: Iterable[str]) -> str:
             return unknown(field, value, choices)
         return f"{field} is {shown(value)}: give {context['expected']}"
     expected = EXPECTED.get(error["type"])
-    return f"{field} is {shown(value)}: give {expected.format(**context) if expected else error['msg']}"
+    return f"{field} is {shown(value)}: " + (
+        f"give {expected.format(**context)}" if expected else error["msg"]
+    )
 
 
 def field_of(loc: Iterable[int | str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 
 import numpy as np
@@ -51,7 +52,8 @@ ANYTHING = THINGS | st.lists(THINGS) | st.lists(THINGS).map(tuple) | st.dictiona
 
 @pytest.fixture(scope="module")
 def resolver(registry):
-    return Resolver(registry)
+    yield Resolver(registry)
+    assert registry.failures == []  # no name makes a plugin fail
 
 
 def one_line_or_a_plan(ask):
@@ -130,6 +132,7 @@ def test_any_bytes_as_a_grid_file(content, tmp_path):
         ({"metrics": ["base_nll", 3]}, "metrics[1] is 3: give a text"),
         ({"alphas": ()}, "alphas is (): give at least one"),
         ({"protocol": ["stable"]}, "protocol is ['stable']: give 'stable' or 'published'"),
+        ({"\ud800": 3}, "unknown field '\\ud800': available: "),
         ({"windows": 3}, "unknown field 'windows': did you mean 'window'?"),
     ],
 )  # fmt: skip
@@ -137,6 +140,20 @@ def test_the_line_names_field_value_and_what_it_takes(asked, words):
     with pytest.raises(IsoklError) as error:
         RunConfig(**{"model": "tiny-qwen", "method": "pca"} | asked)
     assert str(error.value).startswith(words)
+
+
+def test_fields_by_place_are_named_too():
+    assert RunConfig("any", "pca") == RunConfig(model="any", method="pca")
+    for asked, words in (
+        (("any", 3), "method is 3: give a text"),
+        ((*["all"] * 5, 1.0, 0.1, "stable", True), "window is True: give a whole number"),
+        (("any",), "method is missing"),
+        ((*["any"] * len(FIELDS), 7), "target is 'any': give a number"),
+    ):
+        with pytest.raises(IsoklError, match=words):
+            RunConfig(*asked)
+    with pytest.raises(IsoklError, match="7 is one value too many: give fields by name"):
+        RunConfig(*dataclasses.astuple(RunConfig("any", "pca")), 7)
 
 
 def test_lists_and_whole_numbers_are_taken_where_they_mean_the_same():
