@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isokl_bench.pipeline.config import Plan, RunConfig, resolve
+from isokl_bench.pipeline.config import RunConfig
 from isokl_bench.pipeline.events import Event, Listener, one_line, silent
+from isokl_bench.pipeline.phases import missing_phases, stored_phases
+from isokl_bench.pipeline.plan import Plan, resolve
 from isokl_bench.pipeline.record import Record
 from isokl_db import INTERRUPTED, Attempt, Store, StoreError, config_hash
 from isokl_registry import IsoklError, load_registry
@@ -32,17 +34,24 @@ def run(
 ) -> Record:
     """Fit, calibrate, validate and measure one steering, or answer from the store when that was done before.
 
-    options: the other fields of RunConfig (behavior, layers, stat, target, protocol, seed, alphas, …). db: a path or
-    an SQLAlchemy URL. force: make a new attempt even if one is stored. listen: called with an Event now and then.
+    The same configuration on the same machine gives the same numbers.
 
-    Returns the stored Record. Raises IsoklError or StoreError, one line each, when something cannot be done; what
-    was stored before stays. The same configuration on the same machine gives the same numbers.
+    Args:
+        model: a name, a hub id, a folder or a GGUF file.
+        method: a name, or name[key=value,…].
+        db: a path or an SQLAlchemy URL.
+        force: make a new attempt even if one is stored.
+        listen: called with an Event now and then.
+        options: the other fields of RunConfig (behavior, layers, stat, target, protocol, seed, alphas, …).
+
+    Returns:
+        What is stored of the run.
+
+    Raises:
+        IsoklError: in one line, when something cannot be done; what was stored before stays.
+        StoreError: likewise, when the database is at fault.
     """
-    try:
-        config = RunConfig(model=model, method=method, **options)
-    except TypeError as error:
-        raise IsoklError(f"{str(error).split(') ')[-1]}: see help(isokl_bench.RunConfig)") from None
-    return run_config(config, db=db, force=force, listen=listen)
+    return run_config(RunConfig(model=model, method=method, **options), db=db, force=force, listen=listen)
 
 
 def run_config(
@@ -64,12 +73,21 @@ def run_plan(
     listen: Listener = silent,
     model_cache: ModelCache | None = None,
 ) -> tuple[int, bool]:
-    """The same for a resolved one, in an open store; returns the attempt's id, and whether it was stored already.
+    """The same for a resolved one, in an open store.
 
-    exclusive: raise TakenError where another process is running it, instead of beginning an attempt beside. model_cache: what
-    earlier runs of this process have loaded."""
+    Args:
+        plan: what to run.
+        store: where the results go.
+        force: make a new attempt even if one is stored.
+        exclusive: raise TakenError where another process is running it, instead of beginning a second attempt.
+        listen: called with an Event now and then.
+        model_cache: what earlier runs of this process have loaded.
+
+    Returns:
+        The attempt's id, and whether it was stored already.
+    """
     done = None if force else store.latest(config_hash(plan.identity))
-    if done is not None and not missing_phases(plan, store.attempt(done)):
+    if done is not None and not lacks_something(plan, store.attempt(done)):
         listen(
             Event(
                 "stored", f"answered from {store.name}: this run is stored already (--force repeats it)", 1.0
@@ -81,11 +99,9 @@ def run_plan(
     return attempt.id, False
 
 
-def missing_phases(plan: Plan, attempt: Attempt) -> list[str]:
-    """What the plan asks for and the attempt lacks."""
-    from isokl_bench.pipeline.phases import phase_names
-
-    return phase_names(plan, attempt.phases())
+def lacks_something(plan: Plan, attempt: Attempt) -> bool:
+    """Whether the plan asks for what the attempt has not stored."""
+    return bool(missing_phases(plan, stored_phases(attempt.phases())))
 
 
 def _attempt(

@@ -18,7 +18,7 @@ from isokl_db.errors import StoreError
 from isokl_db.identity import HASH_VERSION, canonical_json, config_hash
 from isokl_db.merge import Merged, merge
 from isokl_db.query import Table
-from isokl_db.rows import Calibration, Evaluation, Measurement, Summary, Trace
+from isokl_db.rows import Calibration, Evaluation, Measurement, Outcome, Summary, Trace
 from isokl_db.schema import REVISION
 from isokl_db.store import Store
 
@@ -31,6 +31,7 @@ __all__ = [
     "Evaluation",
     "Measurement",
     "Merged",
+    "Outcome",
     "Phase",
     "Store",
     "StoreError",

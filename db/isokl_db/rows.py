@@ -7,10 +7,30 @@ neither: they are refused here with `ValueError`, and once more by the tables' o
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Literal
 
-Outcome = Literal["converged", "jump", "budget_not_reached", "budget_exceeded", "no_dose"]
 Sign = Literal[1, -1]
+
+
+class Outcome(StrEnum):
+    """How a calibration ended. A member is its own text, which is what the store holds."""
+
+    CONVERGED = "converged"
+    JUMP = "jump"
+    BUDGET_NOT_REACHED = "budget_not_reached"
+    BUDGET_EXCEEDED = "budget_exceeded"
+    NO_DOSE = "no_dose"
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is a strength at which something can be measured."""
+        return self in (Outcome.CONVERGED, Outcome.JUMP, Outcome.NO_DOSE)
+
+    @property
+    def words(self) -> str:
+        """As people read it."""
+        return self.value.replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

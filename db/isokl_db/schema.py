@@ -21,12 +21,13 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from isokl_db.rows import Outcome
+
 REVISION = "0003"
 """The newest migration: the schema that this version reads and writes."""
 
 STATES = ("running", "done", "failed", "skipped")
 SPLITS = ("fit", "calibration", "holdout")
-OUTCOMES = ("converged", "jump", "budget_not_reached", "budget_exceeded", "no_dose")
 CONFIG_COLUMNS = ("model", "behavior", "method", "stat", "target", "protocol", "seed", "window")
 """Keys of a config that are columns too, so that people and views need not take JSON apart."""
 
@@ -154,7 +155,7 @@ calibrations = Table(
     Column("pool", Integer),
     Column("slope", Double),
     _signed(),
-    _one_of("outcome", OUTCOMES),
+    _one_of("outcome", tuple(outcome.value for outcome in Outcome)),
     _finite(
         "target", "tolerance", "coefficient", "low", "high", "value", "dose_above", "value_above", "slope"
     ),

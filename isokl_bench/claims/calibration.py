@@ -10,6 +10,7 @@ from typing import Any
 
 from isokl_bench.claims.evidence import Evidence, Key, Subject, without
 from isokl_bench.claims.verdict import Answer, Check, Claim, Finding, every
+from isokl_db import Outcome
 
 BAND = (0.7, 1.4)  # R1: holdout kl_p95 in nats, for a budget of 1
 SPREAD = 0.35  # R6: nats between the seeds of a window
@@ -77,7 +78,7 @@ def _calibration(evidence: Evidence, subject: Subject) -> Finding:
         return Finding(subject.key, values, f"failed: {subject.error}", False, -math.inf)
     outcome, holdout = subject.run.outcome, evidence.holdout(subject)
     margin = -math.inf if holdout is None else min(holdout - BAND[0], BAND[1] - holdout)
-    passes: Answer = False if outcome != "converged" else None if holdout is None else _inside(holdout)
+    passes: Answer = False if outcome != Outcome.CONVERGED else None if holdout is None else _inside(holdout)
     found = "no holdout kl_p95 is stored" if holdout is None else f"holdout {holdout:.3f}"
     slope = subject.run.slope
     text = f"{outcome.replace('_', ' ')}, {found}" + ("" if slope is None else f", slope {slope:.1f}")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from isokl_bench.cli.options import Command, db_option
-from isokl_bench.pipeline.config import ALPHAS, DTYPES, METRICS, POSITIONS, PROTOCOLS, RunConfig
-
-DEFAULTS = {field.name: field.default for field in dataclasses.fields(RunConfig)}
+from isokl_bench.pipeline.config import ALPHAS, DEFAULTS, DTYPES, METRICS, POSITIONS, PROTOCOLS, RunConfig
 
 
 def option(flag: str, help: str, **settings: Any) -> Callable[[Command], Command]:

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from isokl_bench.cli.summary_table import effect_sentence, interval, summary_table
-from isokl_bench.pipeline.phases import NO_DOSE
 from isokl_bench.pipeline.record import Record
 from isokl_bench.results.declared import CHECKS, unit_of
 from isokl_bench.results.wording import amount, significant
+from isokl_db import Outcome
 
 NO_VALUE = "—"
 
@@ -62,7 +62,7 @@ def as_dict(record: Record) -> dict[str, Any]:
 
 
 def _calibration_lines(record: Record, found: dict[str, Any]) -> str:
-    line = _prompt_line(found) if found["outcome"] == NO_DOSE else _search_line(found)
+    line = _prompt_line(found) if found["outcome"] == Outcome.NO_DOSE else _search_line(found)
     line += _pool_lines(record, found)
     sign = "" if len(record.calibrations) == 1 else f"sign {'+' if found['sign'] > 0 else '−'}  "
     checks = [
@@ -94,7 +94,7 @@ def _search_line(found: dict[str, Any]) -> str:
     line = f"coefficient [bold]{found['coefficient']:.4g}[/] {ends}  {found['outcome'].replace('_', ' ')}"
     line += f": {stat} {NO_VALUE if value is None else f'{value:.3f}'} for a target of {_target(found)}"
     line += f" on {found['n_prompts']} prompts, {found['rounds']} round(s)"
-    if found["outcome"] == "jump" and found["value_above"] is not None:
+    if found["outcome"] == Outcome.JUMP and found["value_above"] is not None:
         line += f"; at {found['dose_above']:.4g} it is {found['value_above']:.3f}"
     return line
 

@@ -74,7 +74,7 @@ def sweep(
     """Run every combination of the given models, methods, seeds …: from a preset, from a TOML FILE, or from options,
     which may be repeated and replace what the preset or the file says.
 
-    Keys of the file are the long names of the options of `isokl run` (with _ for -, alphas and metrics as lists). Cells
+    Keys of the file are the long names of the options of `isokl run` (with _ for -; alphas and metric are lists). Cells
     that are stored already are not run again; a cell that fails is stored with its error and the rest goes on.
     """
     from isokl_bench.cli.sweep_plan import print_plan
@@ -102,7 +102,7 @@ def sweep(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's way of saying Ctrl-C
     with show_sweep(planned, todo, jobs, seconds, db=db, quiet=quiet, as_json=as_json) as screen:
         for cell, outcome in run_cells(
-            todo, db, jobs=jobs, timeout=timeout_cell, take_over=take_over, tell=screen.tell
+            todo, db, jobs=jobs, timeout=timeout_cell, exclusive=not take_over, tell=screen.tell
         ):
             screen.ended(cell, outcome)
     return screen.exit_code

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isokl_bench.api import DEFAULT_DB
-from isokl_bench.generalization.sources import phase_name
-from isokl_bench.pipeline.config import Plan, RunConfig, resolve
+from isokl_bench.generalization.sources import gap_phase
+from isokl_bench.pipeline.config import RunConfig
 from isokl_bench.pipeline.events import Event, Listener, silent
-from isokl_bench.pipeline.phases import NO_DOSE, REACHED
+from isokl_bench.pipeline.plan import Plan, resolve
 from isokl_bench.pipeline.record import Record
-from isokl_db import Store, canonical_json
+from isokl_db import Outcome, Store, canonical_json
 from isokl_registry import IsoklError, load_registry
 
 if TYPE_CHECKING:
@@ -23,9 +23,17 @@ COLUMNS = ("sign", "source", "changed", "value", "ratio", "low", "high", "n", "t
 def gap(run: str | int, **options: Any) -> pd.DataFrame:
     """The stat at the calibrated coefficient of a finished run, with one thing at a time changed against its calibration.
 
-    run, options: as `gap_record` takes them. Returns a row per sign and source: value (of the stat), ratio (to the
-    target), low and high (95 % over prompts, None where it is open), n (prompts), tokens (of each) and, for
-    what could not be scored, reason. Raises IsoklError or StoreError, one line each.
+    Args:
+        run: an attempt id, or the start of a config hash.
+        options: as `gap_record` takes them.
+
+    Returns:
+        A row per sign and source: value (of the stat), ratio (to the target), low and high (95 % over prompts, None
+        where it is open), n (prompts), tokens (of each) and, for what could not be scored, reason.
+
+    Raises:
+        IsoklError: in one line, as `gap_record` does.
+        StoreError: likewise, when the database is at fault.
     """
     import pandas as pd
 
@@ -44,10 +52,20 @@ def gap_record(
 ) -> Record:
     """The record of a run with its gap in it, measured now unless that was done before.
 
-    run: an attempt id, or the start of a config hash. model, behavior, chat_template: the folder or file that the run was
-    given, where it was given one; what they hold must be what it was then.
+    Args:
+        run: an attempt id, or the start of a config hash.
+        db: a path or an SQLAlchemy URL.
+        model: the folder or file that the run was given, where it was given one; what it holds must be what it was.
+        behavior: the file, likewise.
+        chat_template: the file, likewise.
+        device: auto, cpu, cuda, cuda:1 …
+        listen: called with an Event now and then.
 
-    Raises IsoklError when the run is not finished, has no coefficient on budget, or cannot be set up as it was.
+    Returns:
+        What is stored of the run, gap included.
+
+    Raises:
+        IsoklError: when the run is not finished, has no coefficient on budget, or cannot be set up as it was.
     """
     with Store(db, read_only=True) as store:
         name, record = store.name, Record.load(store, store.find(run), cached=True)
@@ -71,7 +89,7 @@ def gap_rows(record: Record) -> list[dict[str, Any]]:
         if summary["metric"] != "gap":
             continue
         source = {"sign": summary["sign"], "source": summary["quantity"]}
-        source |= stored[phase_name(summary["sign"])][summary["quantity"]]
+        source |= stored[gap_phase(summary["sign"]).to_text()][summary["quantity"]]
         value, target = summary["mean"], record.config["target"]
         source |= {"value": value, "ratio": None if value is None else value / target}
         source |= {key: summary[key] for key in ("low", "high", "n", "reason")}
@@ -84,13 +102,13 @@ def _missing(record: Record, listen: Listener) -> list[int]:
     run = f"run {record.hash[:12]} (attempt {record.attempt})"
     if record.data["state"] != "done":
         raise IsoklError(f"{run} is {record.data['state']}: finish it with `isokl run` first")
-    if any(c["outcome"] == NO_DOSE for c in record.calibrations):
+    if any(c["outcome"] == Outcome.NO_DOSE for c in record.calibrations):
         raise IsoklError(
             f"{run} steers by a prompt and was not calibrated, so there is no gap: give a run of a method that has a dose"
         )
-    reached = [c["sign"] for c in record.calibrations if c["outcome"] in REACHED]
+    reached = [c["sign"] for c in record.calibrations if Outcome(c["outcome"]).measured]
     others = [
-        f"sign {c['sign']:+d} ended with {c['outcome'].replace('_', ' ')}"
+        f"sign {c['sign']:+d} ended with {Outcome(c['outcome']).words}"
         for c in record.calibrations
         if c["sign"] not in reached
     ]
@@ -99,7 +117,7 @@ def _missing(record: Record, listen: Listener) -> list[int]:
             f"{run} has no coefficient on budget ({', '.join(others)}): run it with another --target"
         )
     stored = {phase["name"] for phase in record.data["phases"]}
-    missing = [sign for sign in reached if phase_name(sign) not in stored]
+    missing = [sign for sign in reached if gap_phase(sign).to_text() not in stored]
     if missing and others:
         listen(Event("note", f"{', '.join(others)}: there is no gap to measure"))
     return missing
@@ -108,7 +126,11 @@ def _missing(record: Record, listen: Listener) -> list[int]:
 def _plan(
     record: Record, model: str | None, behavior: str | None, chat_template: str | None, device: str
 ) -> Plan:
-    """The run's plan again, from its stored configuration. Raises IsoklError when that resolves to something else now."""
+    """The run's plan again, from its stored configuration.
+
+    Raises:
+        IsoklError: when that resolves to something else now.
+    """
     stored = record.config
     own_template = "plain" if stored["chat_template"] == "plain" else None
     sizes: dict[str, Any] = {f"{split}_prompts": len(texts) for split, texts in stored["prompts"].items()}
@@ -119,11 +141,11 @@ def _plan(
     if position := stored.get("position"):  # runs of before it was an option have none
         same["position"] = position
     config = RunConfig(
-        model=model or stored["model"],
-        behavior=behavior or stored["behavior"],
+        model=stored["model"] if model is None else model,
+        behavior=stored["behavior"] if behavior is None else behavior,
         layers=",".join(map(str, stored["layers"])),
-        chat_template=chat_template or own_template,
-        revision=None if model else stored["model_identity"].get("commit"),
+        chat_template=own_template if chat_template is None else chat_template,
+        revision=None if model is not None else stored["model_identity"].get("commit"),
         device=device,
         **sizes,
         **same,

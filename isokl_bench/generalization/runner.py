@@ -9,21 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from isokl_bench.bootstrap import closed
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.rollout import rollout, teacher_forced, unknown_values
+from isokl_bench.engine.rollout import rollout, teacher_forced
 from isokl_bench.engine.sheet import Sampler
 from isokl_bench.engine.steering import Steering
-from isokl_bench.generalization.sources import Source, phase_name, sources
-from isokl_bench.pipeline.config import Plan
+from isokl_bench.generalization.sources import Source, gap_phase, sources
 from isokl_bench.pipeline.events import Event, Listener
+from isokl_bench.pipeline.intervention import Ask, Steered
 from isokl_bench.pipeline.model_cache import load_model
+from isokl_bench.pipeline.plan import Plan
 from isokl_bench.pipeline.record import Record
-from isokl_db import Attempt, StoreError
-from isokl_db import rows as stored
+from isokl_bench.pipeline.stat_reading import StatReading
+from isokl_db import Attempt, StoreError, Summary
 from isokl_registry import IsoklError, Registry, TokenValues
 
+METRIC = "gap"  # under which the rows are stored
 REPRODUCED = 1e-3  # how near the stored value the calibration's must come
 
 
@@ -38,7 +39,11 @@ class GapRunner:
     listen: Listener
 
     def run(self, signs: Sequence[int]) -> None:
-        """Raises IsoklError when the calibration's stored value does not come out again; that sign is not stored then."""
+        """Measure and store these signs.
+
+        Raises:
+            IsoklError: when the calibration's stored value does not come out again; that sign is not stored then.
+        """
         self.sources = sources(self.plan, self.registry)
         self.done = 0.0
         self.share = 1 / (len(signs) * sum(len(s.prompts) * s.tokens for s in self.sources))
@@ -59,8 +64,9 @@ class GapRunner:
         self.say(
             "phase", f"reading {label} at {calibration['coefficient']:.4g} from {len(self.sources)} sources"
         )
+        name = gap_phase(sign).to_text()
         try:
-            with self.attempt.phase(phase_name(sign)) as phase:
+            with self.attempt.phase(name) as phase:
                 for source in self.sources:
                     row = self._row(source, sign, calibration["coefficient"])
                     if source is self.sources[0]:
@@ -71,7 +77,7 @@ class GapRunner:
                     self.say("note", f"{source.name}: {value}")
                 phase.data = {s.name: {"changed": s.changed, "tokens": s.tokens} for s in self.sources}
         except StoreError:
-            if phase_name(sign) not in self.attempt.phases():
+            if name not in self.attempt.phases():
                 raise
             self.say("note", "another process has stored this meanwhile")
 
@@ -84,43 +90,40 @@ class GapRunner:
                 f"stored (device {device}): use the --device and the library versions of the run, or run it again with --force"
             )
 
-    def _row(self, source: Source, sign: int, coefficient: float) -> stored.Summary:
-        row = partial(
-            stored.Summary,
-            sign=1 if sign > 0 else -1,
-            metric="gap",
-            quantity=source.name,
-            alpha=1.0,
-            n=len(source.prompts),
-        )
+    def _row(self, source: Source, sign: int, coefficient: float) -> Summary:
         ids = [self.lm.chat.ids(text) for text in source.prompts]
         limit = getattr(self.lm.config, "max_position_embeddings", None)
         if limit is not None and max(map(len, ids)) + source.tokens > limit:
-            return row(reason=f"the model reads at most {limit} tokens")
-        steered, base = self._values(source, ids, coefficient)
-        if np.isinf(steered.kl).any():
-            return row(reason=explain_nonfinite(self.lm, ids, self.steering, coefficient))
-        low, high = map(closed, self.plan.stat.interval(steered, base))
-        return row(mean=float(self.plan.stat(steered, base)), low=low, high=high)
+            return self._unscored(source, sign, f"the model reads at most {limit} tokens")
+        reading = self._reading(source, ids, coefficient)
+        if np.isinf(reading.steered.kl).any():
+            return self._unscored(source, sign, explain_nonfinite(self.lm, ids, self.steering, coefficient))
+        return reading.row(self.plan.stat, sign, METRIC, source.name)
 
-    def _values(
-        self, source: Source, ids: Sequence[Sequence[int]], coefficient: float
-    ) -> tuple[TokenValues, TokenValues]:
-        """Of the steered and of the base model, [prompt, token]."""
+    def _unscored(self, source: Source, sign: int, reason: str) -> Summary:
+        return Summary(
+            sign=1 if sign > 0 else -1,
+            metric=METRIC,
+            quantity=source.name,
+            alpha=1.0,
+            n=len(source.prompts),
+            reason=reason,
+        )
+
+    def _reading(self, source: Source, ids: Sequence[Sequence[int]], coefficient: float) -> StatReading:
         if source.reading == "base":
             return along_base(self.lm, ids, self.steering, coefficient, source.tokens)
         sampler = Sampler(self.plan.config.seed) if source.reading == "sampled" else None
-        doses = [coefficient, 0.0] if self.plan.stat.needs_base else [coefficient]
-        found = rollout(self.lm, ids, self.steering, doses, source.tokens, sampler=sampler)
-        steered = found.values(0)
-        return steered, found.values(1) if len(doses) > 1 else unknown_values(*steered.kl.shape)
+        ask = Ask(source.prompts, StatReading.alphas(self.plan.stat), source.tokens, sampler)
+        (found,) = Steered(self.lm, self.steering, coefficient).rollouts([ask])
+        return StatReading.of(found)
 
 
 def along_base(
     lm: LanguageModel, prompts: Sequence[Sequence[int]], steering: Steering, dose: float, window: int
-) -> tuple[TokenValues, TokenValues]:
-    """What the steered and the base model would say next at every token of the base model's own greedy text, each
-    [prompt, token]; NaN in front where that text is shorter than the window. nll is of the token that the model itself
+) -> StatReading:
+    """What the steered and the base model would say next at every token of the base model's own greedy text; NaN in
+    front where that text is shorter than the window. nll is of the token that the model itself
     finds likeliest, so the base model's is that of its own text."""
     written = rollout(lm, prompts, steering, [0.0], window).tokens[0]
     lengths = (written >= 0).sum(1)
@@ -138,4 +141,4 @@ def along_base(
     kl, nll, base_kl, base_nll = (
         np.where(in_prompt, np.nan, np.concatenate(arrays)) for arrays in zip(*parts, strict=True)
     )
-    return TokenValues(kl, nll), TokenValues(base_kl, base_nll)
+    return StatReading(TokenValues(kl, nll), TokenValues(base_kl, base_nll))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from isokl_bench.pipeline.config import Plan
+from isokl_bench.pipeline.phases import Kind, Phase
+from isokl_bench.pipeline.plan import Plan
 from isokl_registry import PromptSet, Registry
 
 MORE = 4  # × the calibration prompts
@@ -60,6 +61,6 @@ def drawn(prompts: PromptSet, seed: int, without: Sequence[str] = ()) -> list[st
     return texts
 
 
-def phase_name(sign: int) -> str:
+def gap_phase(sign: int) -> Phase:
     """The phase in which the sources of one sign are stored."""
-    return f"gap {sign:+d}"
+    return Phase(Kind.GAP, sign)

@@ -23,11 +23,17 @@ POOL, MASS, REACHED = 0.9, 0.9, 0.75  # what a behavior should reach: shares
 class BehaviorCheck:
     """What the unsteered model does with a behavior's prompts.
 
-    pool: tokens in the first `CALIBRATED` of all replies, of `possible`. points: fork points; mass: [fork] mean
-    probability of the answer words there, NaN where no reply gets; reached: [fork] how many of the n replies get so far. first: at the start of
-    the reply and at its end, the share of prompts on the side of the first answer word; positive: of the positive
-    persona's answer. personas: how far the positive persona, in place of the negative one, moves the log-ratio of the
-    answer at the start of the reply towards its own, in nats.
+    Args:
+        n: prompts that were asked.
+        pool: tokens in the first `CALIBRATED` of all replies.
+        possible: what that could be at most.
+        points: fork points.
+        mass: [fork] mean probability of the answer words there, NaN where no reply gets.
+        reached: [fork] how many of the n replies get so far.
+        first: at the start of the reply and at its end, the share of prompts on the side of the first answer word.
+        positive: likewise, of the positive persona's answer.
+        personas: how far the positive persona, in place of the negative one, moves the log-ratio of the answer at the
+            start of the reply towards its own, in nats.
     """
 
     n: int
@@ -57,7 +63,14 @@ class BehaviorCheck:
 def check_behavior(
     lm: LanguageModel, prompts: PromptSet, asked: Sequence[Prompt], points: Sequence[int]
 ) -> BehaviorCheck:
-    """Read `asked`, some of the prompts. points: ascending fork points; the last is how long the replies may get."""
+    """How the unsteered model answers.
+
+    Args:
+        lm: the model.
+        prompts: the behavior.
+        asked: those of its prompts that are put to the model.
+        points: ascending fork points; the last is how long the replies may get.
+    """
     answer = AnswerTokens.of(prompts.answer, lm)
     ids = [lm.chat.ids(prompt.text) for prompt in asked]
     tokens = prompted_rollout(lm, ids, ids, [0.0], max(CALIBRATED, points[-1])).tokens

@@ -10,7 +10,9 @@ from isokl_registry import IsoklError
 def pick_device(name: str) -> torch.device:
     """The device of that name; 'auto' is the first GPU where there is one, else the CPU.
 
-    Raises IsoklError when it cannot be used."""
+    Raises:
+        IsoklError: when it cannot be used.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from isokl_db import Outcome
 from isokl_registry import IsoklError
 
 if TYPE_CHECKING:
@@ -45,7 +46,11 @@ class Record:
         return list(self.data["calibrations"])
 
     def calibration(self, sign: int = 1) -> dict[str, Any]:
-        """The calibration of one sign. Raises IsoklError when that sign was not calibrated."""
+        """The calibration of one sign.
+
+        Raises:
+            IsoklError: when that sign was not calibrated.
+        """
         for calibration in self.calibrations:
             if calibration["sign"] == sign:
                 return dict(calibration)
@@ -74,7 +79,16 @@ class Record:
         return self._frame("traces")
 
     def array(self, metric: str, quantity: str, sign: int = 1) -> NDArray[np.float64]:
-        """One quantity as [alpha, prompt, position] (position has length 1 where there is none); NaN is unscored."""
+        """One quantity as [alpha, prompt, position] (position has length 1 where there is none); NaN is unscored.
+
+        Args:
+            metric: as its label has it, parameters included.
+            quantity: one of those that the metric measures.
+            sign: 1 or −1.
+
+        Raises:
+            IsoklError: when it was not measured.
+        """
         rows = self.measurements.query("metric == @metric and quantity == @quantity and sign == @sign")
         if rows.empty:
             raise IsoklError(
@@ -87,12 +101,15 @@ class Record:
         return ordered["value"].to_numpy(dtype=float).reshape(shape)  # type: ignore[no-any-return]
 
     def steering(self) -> Steering:
-        """The fitted steering, ready to attach or to save. Raises IsoklError when there is none."""
+        """The fitted steering, ready to attach or to save.
+
+        Raises:
+            IsoklError: when there is none.
+        """
         from isokl_bench.engine.steering import Steering
-        from isokl_bench.pipeline.phases import NO_DOSE
         from isokl_registry import load_registry
 
-        if any(calibration["outcome"] == NO_DOSE for calibration in self.calibrations):
+        if any(calibration["outcome"] == Outcome.NO_DOSE for calibration in self.calibrations):
             raise IsoklError(
                 f"run {self.hash[:12]} steers by a prompt ({self.config['method']}), so there is no steering to give: "
                 "take a run of a method that fits one"

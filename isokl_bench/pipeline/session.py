@@ -45,7 +45,9 @@ class MeasureSession:
     def forks(self, points: Sequence[int]) -> ForkValues:
         """Forks that another metric has asked for are not read again.
 
-        Raises IsoklError when no point says how far a reply is followed."""
+        Raises:
+            IsoklError: when no point says how far a reply is followed.
+        """
         until = max(points, default=REPLY_END)
         if until < 0:
             raise IsoklError(

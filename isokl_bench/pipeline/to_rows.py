@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isokl_bench.bootstrap import mean_intervals
 from isokl_bench.engine.calibrate import Calibration
+from isokl_bench.engine.rollout import Rollout
 from isokl_db import rows as stored
 from isokl_registry import IsoklError, Measurement, Metric
 
@@ -33,7 +35,7 @@ def calibration_row(found: Calibration, stat: str, prompts: int) -> stored.Calib
         stat=stat,
         target=found.target,
         tolerance=found.tolerance,
-        outcome=found.outcome,  # type: ignore[arg-type]
+        outcome=stored.Outcome(found.outcome),
         coefficient=found.coefficient,
         value=found.value if math.isfinite(found.value) else None,
         n_prompts=prompts,
@@ -51,53 +53,91 @@ def calibration_row(found: Calibration, stat: str, prompts: int) -> stored.Calib
 def measurement_rows(
     metric: Metric, found: Measurement, alphas: Sequence[float], keep: Sequence[float], sign: int, seed: int
 ) -> tuple[list[stored.Measurement], list[stored.Summary]]:
-    """Rows of one quantity at the alphas in `keep`, and its mean over prompts at each alpha and position.
+    """Rows of one quantity, and of its mean over prompts at each alpha and position.
 
-    Raises IsoklError when a metric returns another shape than it should, infinity, or a share that is none."""
+    Args:
+        metric: whose quantity it is.
+        found: what it measured.
+        alphas: at which it did, the first axis of the values.
+        keep: those of them whose rows are wanted.
+        sign: 1 or −1.
+        seed: of the bootstrap.
+
+    Raises:
+        IsoklError: when a metric returns another shape than it should, infinity, or a share that is none.
+    """
     values, positions = _checked(metric, found, alphas)
-    side: stored.Sign = 1 if sign > 0 else -1
-    name = metric.label()
     measurements: list[stored.Measurement] = []
     summaries: list[stored.Summary] = []
     for a in (i for i, alpha in enumerate(alphas) if alpha in keep):
-        for p, position in np.ndindex(values.shape[1:]):
-            value = float(values[a, p, position])
-            missing = math.isnan(value)
-            measurements.append(
-                stored.Measurement(
-                    sign=side,
-                    metric=name,
-                    quantity=found.quantity,
-                    alpha=alphas[a],
-                    prompt=p,
-                    position=positions[position],
-                    value=None if missing else value,
-                    reason=found.reason if missing else None,
-                )
-            )
-        intervals = mean_intervals(values[a].T, seed, share=found.share)
-        for interval, position_index in zip(intervals, positions, strict=True):
-            summaries.append(
-                stored.Summary(
-                    sign=side,
-                    metric=name,
-                    quantity=found.quantity,
-                    alpha=alphas[a],
-                    position=position_index,
-                    n=interval.n if interval else 0,
-                    mean=interval.mean if interval else None,
-                    low=interval.low if interval else None,
-                    high=interval.high if interval else None,
-                    reason=None if interval else found.reason,
-                )
-            )
+        where = {
+            "sign": 1 if sign > 0 else -1,
+            "metric": metric.label(),
+            "quantity": found.quantity,
+            "alpha": alphas[a],
+        }
+        measurements += _scores(values[a], positions, found.reason, where)
+        summaries += _means(values[a], positions, found, seed, where)
     return measurements, summaries
+
+
+def _scores(
+    values: Array, positions: Sequence[int | None], reason: str, where: dict[str, Any]
+) -> Iterator[stored.Measurement]:
+    """Each value, [prompt, position]."""
+    for prompt, position in np.ndindex(values.shape):
+        value = float(values[prompt, position])
+        missing = math.isnan(value)
+        yield stored.Measurement(
+            **where,
+            prompt=prompt,
+            position=positions[position],
+            value=None if missing else value,
+            reason=reason if missing else None,
+        )
+
+
+def _means(
+    values: Array, positions: Sequence[int | None], found: Measurement, seed: int, where: dict[str, Any]
+) -> Iterator[stored.Summary]:
+    """The mean over prompts at each position, of values [prompt, position]."""
+    for interval, position in zip(mean_intervals(values.T, seed, share=found.share), positions, strict=True):
+        yield stored.Summary(
+            **where,
+            position=position,
+            n=interval.n if interval else 0,
+            mean=interval.mean if interval else None,
+            low=interval.low if interval else None,
+            high=interval.high if interval else None,
+            reason=None if interval else found.reason,
+        )
+
+
+def trace_rows(
+    found: Rollout, alphas: Sequence[float], sign: int, decode: Callable[[list[int]], str]
+) -> list[stored.Trace]:
+    """One row per alpha and prompt of a sampled rollout, with its text and the KL of each token."""
+    traces = []
+    for a, p in np.ndindex(*found.tokens.shape[:2]):
+        ids = [token for token in found.tokens[a, p].tolist() if token >= 0]
+        traces.append(
+            stored.Trace(
+                sign=1 if sign > 0 else -1,
+                alpha=alphas[a],
+                prompt=p,
+                sampled=True,
+                text=decode(ids),
+                tokens=[decode([token]) for token in ids],
+                kl=found.kl[a, p, : len(ids)].tolist(),
+            )
+        )
+    return traces
 
 
 def _checked(
     metric: Metric, found: Measurement, alphas: Sequence[float]
 ) -> tuple[Array, Sequence[int | None]]:
-    """The values, [alpha, prompt, position], and the positions. Raises IsoklError when they are not what they should be."""
+    """The values, [alpha, prompt, position], and the positions, when they are what they should be."""
     values = np.asarray(found.values, dtype=float)
     positions: Sequence[int | None] = [None] if found.positions is None else list(found.positions)
     if found.positions is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from isokl_db import Outcome
 from isokl_registry import IsoklError, unknown
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 FILTERS = ("model", "method", "behavior", "protocol", "seed")
 NAMES = ("model", "behavior", "method")
-NO_DOSE = "no_dose"  # steered by a prompt, which has no coefficient
-REACHED = ("converged", "jump", NO_DOSE)  # outcomes after which something is measured
 NOTHING = "—"
 
 
@@ -75,12 +74,12 @@ class Run:
     @property
     def reached(self) -> bool:
         """Whether anything is measured."""
-        return self.outcome in REACHED
+        return Outcome(self.outcome).measured
 
     @property
     def has_dose(self) -> bool:
         """Whether there was anything to calibrate."""
-        return self.outcome != NO_DOSE
+        return self.outcome != Outcome.NO_DOSE
 
 
 def finished_runs(store: Store, filters: Mapping[str, Sequence[str]]) -> list[Run]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -10,8 +9,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from isokl_bench.pipeline.config import RunConfig
+from isokl_bench.pipeline.config import FIELDS, RunConfig
 from isokl_registry import IsoklError, unknown
+from isokl_registry.toml import read_toml
 
 PRESETS = ("paper", "paper-published", "leaderboard", "tiny")
 
@@ -28,9 +28,9 @@ AXES = (
     "target",
     "method",
 )
-FIELDS = {field.name: field for field in dataclasses.fields(RunConfig)}
 LISTS = ("alphas", "metrics")
-KINDS = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+OPTIONS = {"metric": "metrics"}  # options of the command line that are named otherwise than the field
+KEYS = sorted({*FIELDS, *OPTIONS} - set(OPTIONS.values()))
 
 Values = dict[str, Any]
 
@@ -38,9 +38,13 @@ Values = dict[str, Any]
 def cells(*sources: Mapping[str, Any]) -> list[RunConfig]:
     """The runs of a grid, in the order in which they are best made.
 
-    sources: fields of RunConfig with their values; later ones replace earlier ones. A field in AXES may have a list of
-    values, and every combination is a run; the others have one. Raises IsoklError when a model or a method is missing,
-    or a value stands twice on its axis."""
+    Args:
+        sources: fields of RunConfig with their values; later ones replace earlier ones. A field in AXES may have a
+            list of values, and every combination is a run; the others have one.
+
+    Raises:
+        IsoklError: when a model or a method is missing, a value stands twice on its axis, or is none.
+    """
     values = {name: value for source in sources for name, value in source.items()}
     for name in ("model", "method"):
         if name not in values:
@@ -55,46 +59,47 @@ def cells(*sources: Mapping[str, Any]) -> list[RunConfig]:
 
 
 def read_preset(name: str) -> Values:
-    """The values of a preset. Raises IsoklError when there is none of that name."""
+    """The values of a preset.
+
+    Raises:
+        IsoklError: when there is none of that name.
+    """
     if name not in PRESETS:
         raise IsoklError(unknown("preset", name, PRESETS))
-    return _checked(
-        tomllib.loads((files(__package__) / f"presets/{name}.toml").read_text()), f"preset {name}"
-    )
+    text = (files(__package__) / f"presets/{name}.toml").read_text(encoding="utf-8")
+    return _checked(tomllib.loads(text), f"preset {name}")
 
 
 def read_file(path: Path) -> Values:
-    """The values of a TOML file. Raises IsoklError naming file, key and what would be right."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise IsoklError(f"sweep file {path} cannot be read ({reason}): check the path") from None
-    except tomllib.TOMLDecodeError as error:
-        raise IsoklError(f"sweep file {path} is not valid TOML: {error}") from None
-    return _checked(data, f"sweep file {path}")
+    """The values of a TOML file, whose keys are the long options of `isokl run` with _ for -.
+
+    Raises:
+        IsoklError: naming file, key and what would be right.
+    """
+    return _checked(read_toml(path, "sweep file")[1], f"sweep file {path}")
 
 
 def _checked(data: Mapping[str, Any], where: str) -> Values:
-    for name, value in data.items():
+    values: Values = {}
+    for key, value in data.items():
+        name = OPTIONS.get(key, key)
         if name not in FIELDS:
-            raise IsoklError(f"{where}: {unknown('key', name, FIELDS)}")
-        listed = isinstance(value, list)
-        if listed and name not in AXES and name not in LISTS:
-            raise IsoklError(f"{where}: {name} is a list, but a sweep has one {name}: give a single value")
-        for part in value if listed else [value]:
-            _check_kind(name, part, where)
-        if name in LISTS and not listed:
-            raise IsoklError(f"{where}: {name} is {value!r}: give a list, even of one")
-    return {name: tuple(value) if name in LISTS else value for name, value in data.items()}
+            raise IsoklError(f"{where}: {unknown('key', key, KEYS)}")
+        if name in values:
+            raise IsoklError(f"{where}: metric and metrics are one: keep metric")
+        if isinstance(value, list) and name not in (*AXES, *LISTS):
+            raise IsoklError(f"{where}: {key} is a list, but a sweep has one {key}: give a single value")
+        for part in _several(value) if name in AXES else [value]:
+            _check_value(name, part, where)
+        values[name] = value
+    return values
 
 
-def _check_kind(name: str, value: Any, where: str) -> None:
-    words = {"alphas": "float", "metrics": "str"}.get(name) or str(FIELDS[name].type).split(" | ")[0]
-    wrong = not isinstance(value, KINDS[words]) or (isinstance(value, bool) and words != "bool")
-    if wrong or (isinstance(value, int) and abs(value) >= 2**63):
-        kinds = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}
-        raise IsoklError(f"{where}: {name} has the value {value!r}: give {kinds[words]}")
+def _check_value(name: str, value: Any, where: str) -> None:
+    try:
+        RunConfig(**{"model": "any", "method": "any", name: value})
+    except IsoklError as error:
+        raise IsoklError(f"{where}: {error}") from None
 
 
 def _several(value: Any) -> Sequence[Any]:

@@ -30,16 +30,26 @@ def run_in_pool(
     *,
     jobs: int = 1,
     timeout: float | None = None,
-    take_over: bool = False,
+    exclusive: bool = True,
 ) -> Iterator[tuple[Cell, Outcome]]:
-    """Run cells in `jobs` processes and yield each with its outcome, in the order in which they end.
+    """Run cells in worker processes.
 
-    tell: called from several threads. timeout: seconds that a cell may take. take_over: also run a cell that another process
-    is said to be running. Where the loop that reads from here is left, by Ctrl-C say, the workers are stopped; what they
-    have stored stays."""
+    Where the loop that reads from here is left, by Ctrl-C say, the workers are stopped; what they have stored stays.
+
+    Args:
+        cells: what to run.
+        db: where the results go.
+        tell: is called from several threads.
+        jobs: how many processes.
+        timeout: seconds that a cell may take.
+        exclusive: leave a cell to another process that is said to be running it.
+
+    Yields:
+        Each cell with its outcome, in the order in which they end.
+    """
     jobs = min(jobs, len(cells))
     threads = max(1, processors() // jobs)
-    slots = [_Slot((db, number, threads, take_over), tell, timeout) for number in range(jobs)]
+    slots = [_Slot((db, number, threads, exclusive), tell, timeout) for number in range(jobs)]
     free: SimpleQueue[_Slot] = SimpleQueue()
     for slot in slots:
         free.put(slot)

@@ -25,17 +25,28 @@ def run_cells(
     *,
     jobs: int = 1,
     timeout: float | None = None,
-    take_over: bool = False,
+    exclusive: bool = True,
     tell: Callable[[Progress], None] = ignore,
     executor: Executor | None = None,
 ) -> Iterator[tuple[Cell, Outcome]]:
-    """Run cells, and yield each with its outcome; what is stored already is not computed again.
+    """Run cells; what is stored already is not computed again.
 
-    jobs: worker processes. timeout: seconds that one cell may take. take_over: also run what another process is said to be
-    running. tell: called with Progress, from several threads. executor: who computes, instead of processes on this
-    machine. A cell that another process is at is asked for once more at the end. Raises StoreError when the store fails;
-    what is stored stays, and the next call goes on from there."""
-    executor = executor or partial(run_in_pool, jobs=jobs, timeout=timeout, take_over=take_over)
+    Args:
+        cells: what to run, see `plan_cells`.
+        db: where the results go: a path or an SQLAlchemy URL.
+        jobs: worker processes.
+        timeout: seconds that one cell may take.
+        exclusive: leave a cell to another process that is said to be running it, and ask once more at the end.
+        tell: called with Progress, from several threads.
+        executor: who computes, instead of processes on this machine.
+
+    Yields:
+        Each cell with its outcome.
+
+    Raises:
+        StoreError: when the store fails; what is stored stays, and the next call goes on from there.
+    """
+    executor = executor or partial(run_in_pool, jobs=jobs, timeout=timeout, exclusive=exclusive)
     todo: Sequence[Cell] = cells
     with Store(db) as store:
         if store.path is None and store.engine.dialect.name == "sqlite":

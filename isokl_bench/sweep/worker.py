@@ -13,8 +13,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from isokl_bench.api import TakenError, run_plan
-from isokl_bench.pipeline.config import RunConfig, resolve
+from isokl_bench.pipeline.config import RunConfig
 from isokl_bench.pipeline.events import Event, one_line
+from isokl_bench.pipeline.plan import resolve
 from isokl_db import Store, StoreError, config_hash
 from isokl_registry import load_registry
 
@@ -47,11 +48,11 @@ class Worker:
     """What lasts from one cell to the next in a worker process: the loaded model and the way to tell of progress."""
 
     def __init__(
-        self, db: str, tell: Callable[[Progress], None], device: str | None, take_over: bool
+        self, db: str, tell: Callable[[Progress], None], device: str | None, exclusive: bool
     ) -> None:
         from isokl_bench.pipeline.model_cache import ModelCache
 
-        self.db, self.tell, self.device, self.take_over = db, tell, device, take_over
+        self.db, self.tell, self.device, self.exclusive = db, tell, device, exclusive
         self.model_cache = ModelCache()
 
     def run(self, index: int, config: RunConfig) -> Outcome:
@@ -79,7 +80,7 @@ class Worker:
 
         try:
             return run_plan(
-                plan, store, exclusive=not self.take_over, model_cache=self.model_cache, listen=listen
+                plan, store, exclusive=self.exclusive, model_cache=self.model_cache, listen=listen
             )
         except (TakenError, StoreError):
             raise
@@ -98,16 +99,23 @@ _FOUND = """
 """
 
 
-def work(pipe: Connection, db: str, number: int, threads: int, take_over: bool) -> None:
+def work(pipe: Connection, db: str, number: int, threads: int, exclusive: bool) -> None:
     """What a worker process does: cells come through the pipe, progress and outcomes go back.
 
-    number: of the worker, from 0. threads: how many cores are its share. It ends when the process that started it does,
-    however that ends."""
+    It ends when the process that started it does, however that ends.
+
+    Args:
+        pipe: to that process.
+        db: where the results go.
+        number: of the worker, from 0.
+        threads: how many cores are its share.
+        exclusive: leave a cell to another process that is said to be running it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep, which then ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.dup2(2, 1)  # stdout is the sweep's: what a plugin prints goes with the messages
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # read when torch is loaded, which is below
-    worker = Worker(db, pipe.send, own_gpu(number), take_over)
+    worker = Worker(db, pipe.send, own_gpu(number), exclusive)
     while True:
         pipe.send(worker.run(*pipe.recv()))
 

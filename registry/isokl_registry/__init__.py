@@ -2,7 +2,7 @@
 
 from isokl_registry.behavior import Answer, BehaviorPlugin, Prompt, PromptSet
 from isokl_registry.component import Component, parse_spec
-from isokl_registry.errors import IsoklError
+from isokl_registry.errors import IsoklError, shown
 from isokl_registry.hookspecs import hookimpl
 from isokl_registry.method import Contrast, Method, Site, State
 from isokl_registry.metric import (
@@ -56,5 +56,6 @@ __all__ = [
     "hookimpl",
     "load_registry",
     "parse_spec",
+    "shown",
     "unknown",
 ]

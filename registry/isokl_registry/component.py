@@ -6,21 +6,29 @@ import ast
 import dataclasses
 import inspect
 import re
+import sys
 import typing
+from contextlib import suppress
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any, ClassVar, Self
 
 from isokl_registry.errors import IsoklError
 from isokl_registry.suggest import unknown
 
-PAIR = re.compile(r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,])+""")  # no comma outside quotes
+QUOTED = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
+LIST = rf"""\[(?:{QUOTED}|[^\[\]'"])*\]"""
+PAIR = re.compile(rf"(?:{QUOTED}|{LIST}|[^,])+")  # no comma outside quotes and lists
 WORD = re.compile(r"[\w./%+-]+")
 
 
 @dataclass(frozen=True)
 class Component:
     """Base of methods, stats and metrics. `name` and `version` identify it in the config hash; raise `version`
-    whenever the numbers it produces change."""
+    whenever the numbers it produces change.
+
+    A parameter is a float, int, bool or str, None where the hint allows it, one of a Literal's texts, or a list or
+    tuple[…, ...] of these, written `name[layers=[1,2]]`."""
 
     kind: ClassVar[str] = "component"
     name: ClassVar[str] = ""
@@ -28,7 +36,11 @@ class Component:
 
     @classmethod
     def create(cls, params: dict[str, Any]) -> Self:
-        """Build from parsed parameters. Raises IsoklError for an unknown name or a value of another type."""
+        """Build from parsed parameters.
+
+        Raises:
+            IsoklError: for an unknown name, or a value of another type.
+        """
         fields = {f.name: f for f in dataclasses.fields(cls)}
         hints = typing.get_type_hints(cls)
         for key in params:
@@ -63,10 +75,14 @@ class Component:
 
 
 def parse_spec(text: str) -> tuple[str, dict[str, Any]]:
-    """Split `name[key=value,…]` into the name and its parameters; values are Python literals, true/false or words
-    (in quotes where they hold a comma).
+    """Split `name[key=value,…]` into the name and its parameters.
 
-    Raises IsoklError when the brackets or a pair are malformed."""
+    Values are Python literals, true/false/none or words (in quotes where they hold a comma); a list is written in
+    brackets, as in `name[layers=[1,2],rate=0.5]`.
+
+    Raises:
+        IsoklError: when the brackets or a pair are malformed.
+    """
     name, bracket, rest = text.strip().partition("[")
     if not bracket:
         return name, {}
@@ -97,6 +113,8 @@ def _text(value: Any) -> str:
     """The value as `parse_spec` reads it back."""
     if isinstance(value, bool) or value is None:
         return str(value).lower()
+    if isinstance(value, list | tuple):  # read back as Python writes it, so with True and None
+        return f"[{','.join(map(repr, value))}]"
     plain = isinstance(value, str) and WORD.fullmatch(value) and _literal(value) == value
     return str(value) if plain else repr(value)
 
@@ -110,15 +128,47 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _coerce(cls: type[Component], key: str, value: Any, hint: Any) -> Any:
+    """The value as its hint has it. Raises IsoklError where it is none."""
+    try:
+        return _as(value, hint)
+    except TypeError:
+        pass
+    choices = typing.get_args(hint)
     if typing.get_origin(hint) is typing.Literal:
-        if value not in typing.get_args(hint):
-            choices = map(str, typing.get_args(hint))
-            raise IsoklError(unknown(f"{key} of {cls.kind} {cls.name!r}", str(value), choices))
+        raise IsoklError(unknown(f"{key} of {cls.kind} {cls.name!r}", str(value), map(str, choices)))
+    raise IsoklError(f"{cls.kind} {cls.name!r}: {key}={_text(value)} is not {_words(hint)}")
+
+
+def _as(value: Any, hint: Any) -> Any:
+    """The value, with a float for an int and a tuple for a list where the hint asks for that. Raises TypeError."""
+    origin, args = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if origin is Any or type(value) is hint:
         return value
-    allowed = [arg for arg in typing.get_args(hint) or (hint,) if isinstance(arg, type)]
-    if type(value) is int and float in allowed and int not in allowed:
+    if origin is typing.Literal and any(type(value) is type(arg) and value == arg for arg in args):
+        return value
+    if origin in (UnionType, typing.Union) and type(value) in args:
+        return value
+    if origin in (UnionType, typing.Union):
+        return _as_one_of(value, args)
+    if origin in (list, tuple) and isinstance(value, list | tuple):
+        return origin(_as(item, args[0] if args else Any) for item in value)
+    if origin is float and type(value) is int and abs(value) < sys.float_info.max:
         return float(value)
-    if allowed and type(value) not in allowed:
-        names = " or ".join("none" if t is type(None) else t.__name__ for t in allowed)
-        raise IsoklError(f"{cls.kind} {cls.name!r}: {key}={_text(value)} is not {names}")
-    return value
+    raise TypeError(value)
+
+
+def _as_one_of(value: Any, hints: tuple[Any, ...]) -> Any:
+    for hint in hints:
+        with suppress(TypeError):
+            return _as(value, hint)
+    raise TypeError(value)
+
+
+def _words(hint: Any) -> str:
+    """A hint as people say it."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (UnionType, typing.Union):
+        return " or ".join(map(_words, args))
+    if origin in (list, tuple):
+        return f"a list of {_words(args[0])}"
+    return "none" if hint is type(None) else getattr(hint, "__name__", str(hint))

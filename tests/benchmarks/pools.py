@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from isokl_bench.engine.calibrate import Calibrator
 from isokl_bench.engine.fork import AnswerTokens, fork
 from isokl_bench.engine.rollout import rollout
-from isokl_bench.pipeline.config import RunConfig, resolve
+from isokl_bench.pipeline.config import RunConfig
+from isokl_bench.pipeline.fit import fit
 from isokl_bench.pipeline.model_cache import load_model
-from isokl_bench.pipeline.runner import fit
+from isokl_bench.pipeline.plan import resolve
 from isokl_db import config_hash
 from isokl_registry import Site, TokenValues, load_registry
 

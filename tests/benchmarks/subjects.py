@@ -13,9 +13,10 @@ from isokl_bench.engine.calibrate import Calibration, Calibrator
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import rollout
 from isokl_bench.engine.steering import Steering
-from isokl_bench.pipeline.config import Plan, RunConfig, resolve
+from isokl_bench.pipeline.config import RunConfig
+from isokl_bench.pipeline.fit import fit
 from isokl_bench.pipeline.model_cache import load_model
-from isokl_bench.pipeline.runner import fit
+from isokl_bench.pipeline.plan import Plan, resolve
 from isokl_registry import IsoklError, Site, Stat, load_registry
 from tests import oracle
 from tests.architectures import random_model

@@ -18,7 +18,8 @@ from click.testing import CliRunner
 
 from isokl_bench.cli import cli
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.pipeline.config import RunConfig, resolve
+from isokl_bench.pipeline.config import RunConfig
+from isokl_bench.pipeline.plan import resolve
 from isokl_plugins.models import gguf_convert
 from isokl_plugins.models.gguf_file import CONVERTER
 from isokl_registry import IsoklError, cache

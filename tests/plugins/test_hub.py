@@ -18,7 +18,8 @@ QWEN = "Qwen/Qwen3-0.6B"
 WAYS_OUT = "give --model the folder of a downloaded copy, or a shipped model such as tiny-qwen"
 ASK = """
 import json, sys
-from isokl_bench.pipeline.config import RunConfig, resolve
+from isokl_bench.pipeline.config import RunConfig
+from isokl_bench.pipeline.plan import resolve
 from isokl_db import config_hash
 from isokl_registry import IsoklError, load_registry
 name, revision, load = sys.argv[1], sys.argv[2] or None, sys.argv[3] == "load"

@@ -28,6 +28,8 @@ class Example(Component):
     bound: float | None = None
     side: Literal["left", "right"] = "left"
     weights: list[int] = field(default_factory=lambda: [1])
+    rates: tuple[float, ...] = ()
+    names: list[str] | None = None
 
     def __post_init__(self) -> None:
         if self.count > 10**9:
@@ -41,7 +43,7 @@ class Needy(Component):
     rank: int
 
 
-FIELDS = "bound, count, flag, rate, side, weights, word"
+FIELDS = "bound, count, flag, names, rate, rates, side, weights, word"
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 EXAMPLES = st.builds(
     Example,
@@ -52,6 +54,9 @@ EXAMPLES = st.builds(
     | st.sampled_from(["true", "None", "3", "1e5", "a,b", "it's", '"', "a-b/c.d", "x]y[", " ", "\\"]),
     bound=st.none() | FINITE,
     side=st.sampled_from(["left", "right"]),
+    weights=st.lists(st.integers()),
+    rates=st.lists(FINITE).map(tuple),
+    names=st.none() | st.lists(st.text()),
 )
 
 
@@ -70,6 +75,9 @@ EXAMPLES = st.builds(
         ("a[b='3']", "a", {"b": "3"}),
         ("a[b=c=d]", "a", {"b": "c=d"}),
         ("a[b={[]}]", "a", {"b": "{[]}"}),
+        ("a[b=[1,2],c=3]", "a", {"b": [1, 2], "c": 3}),
+        ("a[b=[ 1.5, -2 ],c=[]]", "a", {"b": [1.5, -2], "c": []}),
+        ("a[b=['x,]',\"y\"]]", "a", {"b": ["x,]", "y"]}),
     ],
 )
 def test_parse_spec(text, name, params):
@@ -84,6 +92,7 @@ def test_parse_spec(text, name, params):
         ("pca[k]", "'k' in 'pca[k]' is not key=value: write it as name[key=value,key=value]"),
         ("pca[=3]", "'=3' in 'pca[=3]' is not key=value: write it as name[key=value,key=value]"),
         ("pca[k=]", "'k=' in 'pca[k=]' is not key=value: write it as name[key=value,key=value]"),
+        ("pca[k=1,2]", "'2' in 'pca[k=1,2]' is not key=value: write it as name[key=value,key=value]"),
         ("pca[k=1,k=2]", "'k' is given twice in 'pca[k=1,k=2]': keep one"),
     ],
 )
@@ -125,6 +134,7 @@ def test_label_shows_what_is_not_the_default():
     assert Example(flag=False, rate=2.0).label() == "example[rate=2.0,flag=false]"
     assert Example(word="true", bound=1.5).label() == "example[word='true',bound=1.5]"
     assert Needy(rank=4).label() == "needy[rank=4]"
+    assert Example(weights=[2, 3], rates=(0.5,)).label() == "example[weights=[2,3],rates=[0.5]]"
 
 
 def test_create_leaves_what_it_was_given_alone():
@@ -143,6 +153,10 @@ def test_create_leaves_what_it_was_given_alone():
         ({"bound": None}, None),
         ({"count": 2}, 2),
         ({"side": "right"}, "right"),
+        ({"weights": [4, 5]}, [4, 5]),
+        ({"rates": [1, 2.5]}, (1.0, 2.5)),
+        ({"names": None}, None),
+        ({"names": ["a"]}, ["a"]),
     ],
 )
 def test_create_takes_an_int_for_a_float(params, value):
@@ -171,6 +185,10 @@ def test_create_takes_an_int_for_a_float(params, value):
             "unknown side of method 'example' 'rigt': did you mean 'right'? available: left, right",
         ),
         ({"count": 10**10}, "method 'example': count is out of this world"),
+        ({"weights": 1}, "method 'example': weights=1 is not a list of int"),
+        ({"weights": [1, True]}, "method 'example': weights=[1,True] is not a list of int"),
+        ({"names": [1]}, "method 'example': names=[1] is not a list of str or none"),
+        ({"rate": 10**400}, f"method 'example': rate={10**400} is not float"),
     ],
 )
 def test_create_says_what_is_wrong(params, message):

@@ -15,6 +15,7 @@ from isokl_bench.results.runs import NAMES, NOTHING
 from isokl_bench.results.table import HOLDOUT, TABLE_ALPHAS, Estimate, TableRow, in_table
 from isokl_bench.results.table1 import Table1
 from isokl_bench.results.wording import amount, bracket, number, significant, writer
+from isokl_db import Outcome
 
 EFFECTS = ("headline", "effect")  # roles whose intervals are shown; for the others there is table1.csv
 
@@ -111,7 +112,7 @@ class Cells:
         notes = [f"Budget: {'; '.join(_budgets(self.table.rows))}. {_STAT_NOTE}"]
         notes += [_about_intervals(self.table.rows)]
         notes += [f"{_METRICS_NOTE} {about(self.measures)}".rstrip(), _MARKS_NOTE] if self.measures else []
-        if any(run.outcome == "jump" for run in runs):
+        if any(run.outcome == Outcome.JUMP for run in runs):
             notes.append(_JUMP_NOTE)
         if any(map(self.table.is_weak, self.table.rows)):
             control = self.table.control

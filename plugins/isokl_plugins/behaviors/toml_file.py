@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from isokl_registry import Answer, BehaviorPlugin, IsoklError, Prompt, PromptSet, unknown
+from isokl_registry import Answer, BehaviorPlugin, IsoklError, Prompt, PromptSet, shown, unknown
+from isokl_registry.toml import read_toml
 
 KEYS = ("name", "description", "question", "prompts", "answer", "personas")
 PLACE = "{prompt}"
@@ -49,19 +49,14 @@ class _File:
 
     @classmethod
     def read(cls, path: Path) -> _File:
-        try:
-            text = path.read_text(encoding="utf-8")
-            return cls(path, text, tomllib.loads(text))
-        except FileNotFoundError:
-            raise IsoklError(f"behavior file {path} does not exist: check the path") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise IsoklError(f"behavior file {path} cannot be read: {error}") from None
-        except tomllib.TOMLDecodeError as error:
-            raise IsoklError(f"behavior file {path} is not valid TOML: {error}") from None
+        return cls(path, *read_toml(path, "behavior file"))
 
     def prompt_set(self) -> PromptSet:
         for key in self.data:
             self.check_keys(key, {key: None}, KEYS, "")
+        for key in ("name", "description"):
+            if not isinstance(self.data.get(key, "any"), str):
+                raise self.error(key, f"is {shown(self.data[key])}: write a text", key)
         return PromptSet(self.personas(), self.prompts(), self.answer())
 
     def personas(self) -> tuple[tuple[str, str], ...]:
@@ -105,7 +100,7 @@ class _File:
             side = entry.get("answer", "positive")
             if side not in ("positive", "negative"):
                 raise self.error(
-                    f"{field}.answer", f"is {side!r}: write positive or negative", text, 0, "prompts"
+                    f"{field}.answer", f"is {shown(side)}: write positive or negative", text, 0, "prompts"
                 )
             key = " ".join(text.casefold().split())
             if key in seen:

@@ -11,7 +11,7 @@ from isokl_plugins.models.gguf_file import GgufModel, in_folder
 from isokl_plugins.models.hub import ALIASES, HubModel
 from isokl_plugins.models.tiny.plugin import TINY, TinyModel
 from isokl_plugins.models.wheel import GEMMA3, SMOLLM2
-from isokl_registry import IsoklError, ModelPlugin, hookimpl
+from isokl_registry import IsoklError, ModelPlugin, hookimpl, shown
 
 
 @hookimpl
@@ -27,10 +27,16 @@ def register_models(register: Callable[[ModelPlugin], None]) -> None:
 @hookimpl
 def resolve_model(name: str) -> ModelPlugin | None:
     path = Path(name)
-    if path.is_dir():
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:  # too long, or in a folder that is not ours
+        raise IsoklError(
+            f"model {shown(name)} cannot be looked up ({error.strerror}): check the path"
+        ) from None
+    if is_folder:
         file = in_folder(path)
         return GgufModel(name, "a GGUF file", str(file)) if file else FolderModel(name, "a folder", name)
-    if path.is_file() or path.suffix == ".gguf":
+    if is_file or path.suffix == ".gguf":
         return GgufModel(name, "a GGUF file", name)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise IsoklError(f"model folder {name} does not exist: check the path")

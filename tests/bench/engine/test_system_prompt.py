@@ -16,7 +16,8 @@ from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import rollout
 from isokl_bench.engine.sheet import Sampler
 from isokl_bench.engine.system_prompt import prompted_fork, prompted_rollout
-from isokl_bench.pipeline.config import RunConfig, resolve
+from isokl_bench.pipeline.config import RunConfig
+from isokl_bench.pipeline.plan import resolve
 from isokl_bench.report.tables.cells import Cells
 from isokl_bench.results.lines import choose_lines
 from isokl_bench.results.responses import Responses, dose_response

@@ -82,7 +82,8 @@ def test_rows_are_complete(both):
 
 
 def test_each_source_changes_one_thing(registry):
-    from isokl_bench.pipeline.config import RunConfig, resolve
+    from isokl_bench.pipeline.config import RunConfig
+    from isokl_bench.pipeline.plan import resolve
 
     plan = resolve(RunConfig("tiny-qwen", "pca", seed=7, calibration_prompts=10, holdout_prompts=6), registry)
     texts = plan.splits.texts()
@@ -105,7 +106,8 @@ def test_each_source_changes_one_thing(registry):
 
 
 def test_more_prompts_are_all_that_there_are(registry):
-    from isokl_bench.pipeline.config import RunConfig, resolve
+    from isokl_bench.pipeline.config import RunConfig
+    from isokl_bench.pipeline.plan import resolve
 
     plan = resolve(RunConfig("tiny-qwen", "pca", calibration_prompts=100, holdout_prompts=50), registry)
     assert len(next(s for s in sources(plan, registry) if s.name == "more_prompts").prompts) == 216 - 64
@@ -138,7 +140,8 @@ def test_teacher_forced_is_the_slow_way_quicker(both, tiny, monkeypatch):
     assert len({len(rows) for rows in slow}) > 1
     for batch in (1000, 4):
         monkeypatch.setattr(tiny, "max_rows", lambda *a, size=batch, **k: size)
-        steered, base = gap_runner.along_base(tiny, prompts, record.steering(), 100.0, 12)
+        found = gap_runner.along_base(tiny, prompts, record.steering(), 100.0, 12)
+        steered, base = found.steered, found.base
         for i, rows in enumerate(slow):
             found = np.stack([steered.kl[i], steered.nll[i], base.nll[i]], 1)
             assert np.isnan(found[: 12 - len(rows)]).all()

@@ -7,7 +7,9 @@ import dataclasses
 import pytest
 
 from isokl_bench.engine.layers import parse_layers
-from isokl_bench.pipeline.config import PROTOCOLS, RunConfig, resolve, split_prompts
+from isokl_bench.pipeline.config import PROTOCOLS, RunConfig
+from isokl_bench.pipeline.plan import resolve
+from isokl_bench.pipeline.splits import split_prompts
 from isokl_db import config_hash
 from isokl_registry import IsoklError, Prompt
 
@@ -102,11 +104,11 @@ def test_seed_changes_the_split_and_nothing_else_does():
         ({"method": "mean_diff[normalise=true]"}, "did you mean 'normalize'?"),
         ({"revision": "main"}, "model tiny-qwen has no revisions: leave --revision out"),
         ({"layers": "9"}, "layer 9 is out of range: the model has blocks 0 to 5"),
-        ({"holdout_prompts": 0}, "the holdout prompt set is empty"),
+        ({"holdout_prompts": 0}, "holdout_prompts is 0: give 1 or more"),
         ({"fit_prompts": 500}, "may not overlap"),
-        ({"target": -1.0}, "target -1 is not a positive number"),
-        ({"window": 0}, "window 0 is too short"),
-        ({"alphas": (-1.0,)}, "alphas must be 0 or more"),
+        ({"target": -1.0}, "target is -1.0: give a number greater than 0"),
+        ({"window": 0}, "window is 0: give 1 or more"),
+        ({"alphas": (-1.0,)}, "alphas[0] is -1.0: give 0 or more"),
         ({"chat_template": "/no/such.jinja"}, "give 'plain' or a Jinja file"),
     ],
 )

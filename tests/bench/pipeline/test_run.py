@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import isokl_bench
-from isokl_bench.pipeline import runner
+from isokl_bench.pipeline import calibration
+from isokl_bench.pipeline.measuring import Measuring
 from isokl_db import Store, StoreError
 from isokl_registry import IsoklError, Measurement, Method, Metric, Stat
 from tests import oracle
@@ -181,7 +182,7 @@ def test_force_makes_a_new_attempt_and_keeps_the_old(once, tmp_path, small):
 def test_a_later_metric_or_alpha_needs_no_new_calibration(tmp_path, small, monkeypatch):
     db = tmp_path / "isokl.db"
     first = isokl_bench.run("tiny-qwen", "pca", db=db, **small | {"metrics": ("target_logit[window=5]",)})
-    monkeypatch.setattr(runner, "Calibrator", None)  # calling it would raise
+    monkeypatch.setattr(calibration, "Calibrator", None)  # calling it would raise
     more = isokl_bench.run("tiny-qwen", "pca", db=db, **small | {"alphas": (0.0, 1.0, 2.0)})
     assert more.attempt == first.attempt
     assert not more.cached
@@ -204,15 +205,15 @@ def test_a_new_version_of_a_metric_replaces_its_numbers(tmp_path, small, registr
 def test_two_processes_that_measure_the_same_both_end_well(tmp_path, small, monkeypatch):
     db = tmp_path / "isokl.db"
     isokl_bench.run("tiny-qwen", "pca", db=db, **small | {"metrics": ("target_logit[window=5]",)})
-    measure = runner.Runner._measure_one
+    measure = Measuring._measure
 
     def overtaken(self, *args):
         with monkeypatch.context() as patch:
-            patch.setattr(runner.Runner, "_measure_one", measure)
+            patch.setattr(Measuring, "_measure", measure)
             isokl_bench.run("tiny-qwen", "pca", db=db, **small)
         measure(self, *args)
 
-    monkeypatch.setattr(runner.Runner, "_measure_one", overtaken)
+    monkeypatch.setattr(Measuring, "_measure", overtaken)
     notes = []
     record = isokl_bench.run("tiny-qwen", "pca", db=db, listen=lambda e: notes.append(e.text), **small)
     assert "another process has stored this meanwhile" in notes
@@ -258,6 +259,48 @@ def test_a_failing_metric_loses_nothing_else(tmp_path, small, registry, monkeypa
     assert message in str(error.value)
     small["metrics"] = ("target_logit", "base_nll[window=6]")
     assert isokl_bench.run("tiny-qwen", "pca", db=db, **small).cached
+
+
+@dataclass(frozen=True)
+class Listed(Method):
+    """Has a list as a parameter."""
+
+    name: ClassVar[str] = "listed"
+    blocks: list[int] = field(default_factory=list)
+
+    def fit(self, contrast):
+        return {"v": contrast.difference.mean(0)}
+
+    def edit(self, output, dose, input, state):
+        return output + dose * state["v"]
+
+
+@dataclass(frozen=True)
+class Counted(Metric):
+    """Has one too."""
+
+    name: ClassVar[str] = "counted"
+    points: tuple[int, ...] = ()
+    words: list[str] = field(default_factory=list)
+
+    def measure(self, session):
+        yield Measurement("points", np.full((len(session.alphas), 4), float(sum(self.points))))
+
+
+def test_parameters_may_be_lists(tmp_path, small, registry, monkeypatch):
+    entry = type(registry.get("method", "pca"))
+    monkeypatch.setitem(registry.entries["method"], "listed", entry("method", "listed", Listed, None))
+    monkeypatch.setitem(registry.entries["metric"], "counted", entry("metric", "counted", Counted, None))
+    metric, method = "counted[points=[1,2],words=['a,b']]", "listed[blocks=[3,4]]"
+    for cached in (False, True):
+        record = isokl_bench.run(
+            "tiny-qwen", method, db=tmp_path / "isokl.db", **small | {"metrics": [metric, metric]}
+        )
+        assert record.cached == cached
+    assert record.steering().method == Listed([3, 4])
+    assert record.config["method"] == method
+    assert set(record.measurements["metric"]) == {metric}
+    assert set(record.measurements["value"]) == {3.0}
 
 
 @dataclass(frozen=True)
@@ -319,7 +362,7 @@ def test_a_full_disk_in_a_metric_leaves_the_run_to_be_taken_up(tmp_path, small, 
         raise StoreError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner.Runner, "_measure_one", full)
+        patch.setattr(Measuring, "_measure", full)
         with pytest.raises(StoreError):
             isokl_bench.run("tiny-qwen", "pca", db=db, **small)
     with Store(db, read_only=True) as store:
@@ -392,10 +435,10 @@ def test_interrupt_is_taken_up_at_the_last_finished_phase(once, tmp_path, small,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner.Runner, "_generate", stop)
+        patch.setattr(Measuring, "_generate", stop)
         with pytest.raises(KeyboardInterrupt):
             isokl_bench.run("tiny-qwen", "pca", db=db, **small)
-    monkeypatch.setattr(runner, "Calibrator", None)
+    monkeypatch.setattr(calibration, "Calibrator", None)
     events = []
     record = isokl_bench.run("tiny-qwen", "pca", db=db, listen=events.append, **small)
     assert events[0].text == "picking up attempt 1 after fit, calibrate +1"

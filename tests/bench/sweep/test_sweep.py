@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
+from collections import Counter
 from importlib.resources import files
 
 import pytest
 
 from isokl_bench.pipeline.config import RunConfig
 from isokl_bench.pipeline.model_cache import ModelCache
-from isokl_bench.sweep.grid import PRESETS, cells, read_file, read_preset
+from isokl_bench.sweep.grid import KEYS, OPTIONS, PRESETS, cells, read_file, read_preset
 from isokl_bench.sweep.plan import estimate, plan_cells, to_run
 from isokl_bench.sweep.run import run_cells
 from isokl_bench.sweep.worker import Outcome, own_gpu
 from isokl_db import Store, StoreError
+from isokl_plugins.behaviors.toml_file import TomlBehavior
+from isokl_plugins.models.tiny.plugin import TinyModel
 from isokl_registry import IsoklError, Site
 from tests.scratch import ISOKL
 from tests.small import SMALL
@@ -66,7 +70,7 @@ def test_presets_are_the_grid_of_the_specification(name, models):
     assert {c.method for c in grid} == {"mean_diff", "pca", "directional_ablation"}
     assert {(c.seed, c.window) for c in grid} == {(s, w) for s in (0, 1, 2) for w in (20, 50)}
     assert {c.protocol for c in grid} == {"published" if name.endswith("published") else "stable"}
-    plain = RunConfig(model="", method="")
+    plain = RunConfig(model="any", method="any")
     assert {(c.stat, c.target, c.metrics, c.alphas) for c in grid} == {
         (plain.stat, None, plain.metrics, plain.alphas)
     }
@@ -81,17 +85,61 @@ def test_a_file_has_lists_for_axes_and_one_value_for_the_rest(tmp_path):
     assert {(c.alphas, c.tolerance) for c in grid} == {((0, 1), 1)}
 
 
+def test_keys_of_a_file_are_the_options_of_a_run(tmp_path):
+    from isokl_bench.cli.run import run
+
+    options = {option.opts[0].removeprefix("--").replace("-", "_") for option in run.params}
+    assert options - set(KEYS) == {"db", "force", "quiet", "json"}
+    assert set(KEYS) <= options
+    text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in EVERY_KEY.items())
+    assert EVERY_KEY.keys() == set(KEYS)
+    (config,) = cells(read_file(write(tmp_path / "s.toml", text)))
+    for key, value in EVERY_KEY.items():
+        got = getattr(config, OPTIONS.get(key, key))
+        assert (list(got) if isinstance(got, tuple) else got) == value
+
+
+EVERY_KEY = {
+    "model": "m",
+    "method": "a",
+    "revision": "main",
+    "behavior": "b",
+    "layers": "3,5",
+    "stat": "kl_mean",
+    "target": 0.5,
+    "tolerance": 0.1,
+    "protocol": "published",
+    "window": 6,
+    "seed": 3,
+    "position": "prompt",
+    "fit_prompts": 8,
+    "calibration_prompts": 4,
+    "holdout_prompts": 5,
+    "alphas": [0, 1],
+    "metric": ["base_nll"],
+    "bidirectional": True,
+    "dtype": "bfloat16",
+    "device": "cpu",
+    "chat_template": "plain",
+}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("modle = 'x'", "unknown key 'modle': did you mean 'model'"),
-        ("metric = ['x']", "did you mean 'metrics'"),
+        ("metrc = ['x']", "did you mean 'metric'"),
+        ("fit-prompts = 8", "did you mean 'fit_prompts'"),
+        ("metric = ['x']\nmetrics = ['y']", "metric and metrics are one"),
+        ("metric = 'x'", "metrics is 'x': give a list, even of one"),
         ("tolerance = [0.1, 0.2]", "tolerance is a list"),
-        ("seed = ['one']", "seed has the value 'one': give a whole number"),
-        ("seed = true", "seed has the value True"),
-        ("window = 2.5", "window has the value 2.5: give a whole number"),
+        ("seed = ['one']", "seed is 'one': give a whole number"),
+        ("seed = true", "seed is True: give a whole number"),
+        ("window = 2.5", "window is 2.5: give a whole number"),
         ("alphas = 1", "alphas is 1: give a list"),
         ("target = 1" + "0" * 400, "give a number"),
+        ("target = 1" + "0" * 5000, "not valid TOML: Exceeds the limit"),
+        ("target = " + "[" * 5000 + "]" * 5000, "is nested too deeply"),
         ("model = ", "not valid TOML"),
     ],
 )
@@ -203,6 +251,26 @@ def test_a_failed_cell_waits_to_be_asked_for(tmp_path, registry):
         assert plan_cells(config, store, registry)[0].state == "missing"
 
 
+def test_planning_looks_up_once_what_cells_share(registry, monkeypatch):
+    asked = Counter()
+
+    def counted(kind, method):
+        return lambda self, *args: asked.update([kind]) or method(self, *args)
+
+    for kind, owner, name in (("prompts", TomlBehavior, "load"), ("model", TinyModel, "identity")):
+        monkeypatch.setattr(owner, name, counted(kind, getattr(owner, name)))
+    grid = {
+        "model": ["tiny-qwen", "tiny-llama"],
+        "method": ["pca", "mean_diff"],
+        "behavior": ["sentiment", "honesty"],
+    }
+    begun = time.process_time()
+    planned = plan_cells(cells(grid | {"seed": list(range(63)), "window": [20, 50]}), None, registry)
+    assert len({cell.hash for cell in planned}) == len(planned) == 1008
+    assert asked == {"prompts": 2, "model": 2}
+    assert time.process_time() - begun < 10  # it takes 0.3 s; in the square of the cells it was 20
+
+
 def test_another_executor_gets_cells_and_gives_outcomes(tmp_path, registry):
     planned = plan_cells(cells(GRID), None, registry)
     asked = []
@@ -222,13 +290,14 @@ def test_another_executor_gets_cells_and_gives_outcomes(tmp_path, registry):
 
 
 def test_a_model_is_loaded_once_and_activations_are_recorded_once(registry, monkeypatch):
+    from isokl_bench.engine import activations
     from isokl_bench.pipeline import model_cache
-    from isokl_bench.pipeline.config import resolve
+    from isokl_bench.pipeline.plan import resolve
 
     loads, records = [], []
-    load, record = model_cache.load_model, model_cache.record
+    load, record = model_cache.load_model, activations.record
     monkeypatch.setattr(model_cache, "load_model", lambda plan, tell: loads.append(plan) or load(plan, tell))
-    monkeypatch.setattr(model_cache, "record", lambda *args: records.append(args) or record(*args))
+    monkeypatch.setattr(activations, "record", lambda *args: records.append(args) or record(*args))
     bench = ModelCache()
     qwen, again, llama = (
         resolve(RunConfig(model=model, method=method, **SMALL), registry)
@@ -237,11 +306,11 @@ def test_a_model_is_loaded_once_and_activations_are_recorded_once(registry, monk
     first = bench.model(qwen)
     assert bench.model(again) is first
     rows = [[1, 2, 3], [4, 5]]
-    found = bench.record(first, rows, [Site(1)])
-    assert bench.record(first, rows, [Site(1)])[Site(1)] is found[Site(1)]
+    found = bench.activations(first, rows, [Site(1)])
+    assert bench.activations(first, rows, [Site(1)])[Site(1)] is found[Site(1)]
     assert len(records) == 1
-    bench.record(first, rows, [Site(2)])
-    bench.record(bench.model(llama), rows, [Site(1)])
+    bench.activations(first, rows, [Site(2)])
+    bench.activations(bench.model(llama), rows, [Site(1)])
     assert len(records) == 3
     assert len(loads) == 2
 
@@ -307,7 +376,7 @@ def test_the_command_plans_without_running_and_answers_from_the_store(swept, tmp
     ("line", "words"),
     [
         ("sweep", "the sweep has no model: give --model"),
-        ("sweep none.toml", "sweep file none.toml cannot be read"),
+        ("sweep none.toml", "sweep file none.toml does not exist"),
         ("sweep --preset papr", "did you mean 'paper'"),
         ("sweep --preset tiny --model tiny-qwenn --dry-run", "tiny-qwenn"),
         ("sweep --preset tiny --method pcaa", "did you mean 'pca'"),
