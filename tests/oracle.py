@@ -39,7 +39,7 @@ def steered(model, blocks, steering, dose) -> Iterator[None]:
 def trajectory(
     model, blocks, steering, dose: float, prompt: Sequence[int], window: int, eos
 ) -> dict[str, torch.Tensor]:
-    """Greedy text of the steered model, and its per-token numbers by teacher forcing: tokens, kl, nll, entropy."""
+    """Greedy text of the steered model, and its per-token numbers by teacher forcing: tokens, kl, nll."""
     ids = torch.tensor([list(prompt)])
     with steered(model, blocks, steering, dose):
         full = model.generate(
@@ -60,7 +60,6 @@ def trajectory(
         "tokens": tokens,
         "kl": (log_s.exp() * (log_s - log_b)).sum(-1),
         "nll": -log_b[torch.arange(len(tokens)), tokens],
-        "entropy": -(log_s.exp() * log_s).sum(-1),
     }
 
 

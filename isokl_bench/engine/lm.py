@@ -50,8 +50,8 @@ class LanguageModel:
         return self._attention_kinds() <= {"full_attention", "sliding_attention"}
 
     @property
-    def packable(self) -> bool:
-        """Whether every token can be told which others it sees, and its position (see `packed`)."""
+    def takes_tree_masks(self) -> bool:
+        """Whether every token can be told which others it sees, and its position (see `forward_branched`)."""
         takes_masks = getattr(self.model, "_supports_attention_backend", False)
         kind = getattr(self.config, "_attn_implementation", None)
         return bool(self.croppable and self._takes_positions and takes_masks and kind in ("sdpa", "eager"))
@@ -119,26 +119,26 @@ class LanguageModel:
         )
         return out.logits  # type: ignore[no-any-return]
 
-    def forward_branched(self, packed: BranchedRows, cache: Any) -> Tensor:
+    def forward_branched(self, rows: BranchedRows, cache: Any) -> Tensor:
         """Logits [b, slots, v] after the last token of every branch, float32."""
         out = self.model(
-            input_ids=packed.ids,
-            attention_mask=self._masks(packed),
-            position_ids=packed.position,
+            input_ids=rows.ids,
+            attention_mask=self._masks(rows),
+            position_ids=rows.position,
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=packed.ends,
+            logits_to_keep=rows.ends,
         )
         return out.logits.float()  # type: ignore[no-any-return]
 
-    def _masks(self, packed: BranchedRows) -> Any:
+    def _masks(self, rows: BranchedRows) -> Any:
         """What to add to the attention scores [b, 1, s, keys]; one for each kind of layer, if there are several."""
         masks = {}
         for kind in self._attention_kinds():
-            sees = packed.sees
+            sees = rows.sees
             if kind == "sliding_attention":
-                first = packed.position - self.config.sliding_window + 1
-                sees = sees & (packed.key[:, None] >= first[..., None])
+                first = rows.position - self.config.sliding_window + 1
+                sees = sees & (rows.key[:, None] >= first[..., None])
             hidden = torch.full(sees.shape, torch.finfo(self.dtype).min, dtype=self.dtype, device=self.device)
             masks[kind] = hidden.masked_fill_(sees, 0.0)[:, None]
         return masks if len(masks) > 1 else next(iter(masks.values()))
@@ -149,11 +149,11 @@ class LanguageModel:
             "sliding_attention" if slides else "full_attention"
         }
 
-    def max_rows(self, length: int, keep: int = 1, read: int = 1, *, packed: bool = False) -> int:
+    def max_rows(self, length: int, keep: int = 1, read: int = 1, *, branched: bool = False) -> int:
         """How many rows of `length` tokens, `read` of them in one pass and logits at `keep` of them, fit into a safe part
-        of the memory: packing, never a result, follows it. packed: the masks are our own, for texts and for rows."""
+        of the memory: batches, never a result, follow it. branched: the masks are our own, for texts and for rows."""
         cache = 2 * self.cache_bytes(length)  # growing a cache copies it
-        masks = 1 + 2 * len(self._attention_kinds()) if packed else 1
+        masks = 1 + 2 * len(self._attention_kinds()) if branched else 1
         mask = read * length * (1 + masks * self.dtype.itemsize)  # as truth values, and as numbers
         return max(1, int(self.free_memory() // (cache + mask + (4 + 2 * keep) * self.vocab * 4)))
 
@@ -170,7 +170,7 @@ class LanguageModel:
         """Bytes that are safe to use."""
         if self.device.type == "cuda":
             return 0.7 * torch.cuda.mem_get_info(self.device)[0]
-        # Of all there is, not of what happens to be free: the same run should be packed alike, to come out the same to
+        # Of all there is, not of what happens to be free: the same run should be batched alike, to come out the same to
         # the last bit. Processes that share the processor share the memory.
         return 0.5 * machine_memory() * min(1.0, torch.get_num_threads() / processors())
 

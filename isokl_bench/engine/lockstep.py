@@ -1,4 +1,4 @@
-"""Steered and base model walking in lockstep: one forward pass per token over all rows of a batch and their texts."""
+"""Steered and base model in lockstep: one forward pass per token over all rows of a batch and their texts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from isokl_bench.engine.batching import PIECE, distinct_texts
 from isokl_bench.engine.cache import append_texts, cut_mask, cut_rows, select_rows
-from isokl_bench.engine.cache_snapshot import CacheSnapshot, keep
-from isokl_bench.engine.divergence import compare
+from isokl_bench.engine.cache_snapshot import CacheSnapshot, Place, snapshot
+from isokl_bench.engine.divergence import BROKEN_BASE, kl_and_nll
 from isokl_bench.engine.hooks import Edits
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.sheet import Ints, Sheet
+from isokl_bench.engine.sampling import gumbel
+from isokl_bench.engine.transcript import Ints, Transcript
 from isokl_registry import IsoklError
 
-BROKEN_BASE = "logits of the unsteered model are not finite: use --dtype float32 or bfloat16"
 CHECK_EVERY = 2  # tokens between two looks at which rows and doses are still needed
 MOVE = 0.85  # rows are moved together when fewer than this share of them is: moving caches costs time, too
 WORTH = 512  # tokens that reading a shared beginning once must save, for that takes a pass of its own
@@ -28,58 +28,58 @@ WORTH = 512  # tokens that reading a shared beginning once must save, for that t
 class Lockstep:
     """One batch of rows from prompt to last token.
 
-    Row i of n is row[i] of the sheet: dose[i] on prompt[i]. It has written t[i] tokens, the last of them last[i], and
+    Row i of n is row[i] of the transcript: dose[i] on prompt[i]. It has written t[i] tokens, the last of them last[i], and
     reads text[i] of g: rows that have written the same share their text, so one unsteered row serves them all. It also
     is the row of dose 0, if there is one; the m others are steered. Logits are [m steered; g unsteered], those of row i
     at at[i]. The tokens of a step are looked at, which waits for the device: what follows differs where they do, and a
     shared text is worth more than the wait.
 
-    too_strong: asked with a dose's place. labels: the names under which rows leave their caches; those that have none
-    leave nothing. tell: told every few tokens how many are still to be generated at most.
+    too_strong: asked with a dose's place. places: where in a rollout the rows stand that leave their caches; the others leave
+    nothing. tell: told every few tokens how many are still to be generated at most.
     """
 
     def __init__(
         self,
         lm: LanguageModel,
         edits: Edits,
-        sheet: Sheet,
+        transcript: Transcript,
         rows: Sequence[int],
         too_strong: Callable[[int], bool] | None,
         drafts: Ints | None,
-        labels: Mapping[int, Sequence[tuple[int, int]]],
+        places: Mapping[int, Sequence[Place]],
         tell: Callable[[int], None],
     ) -> None:
-        self.lm, self.edits, self.sheet = lm, edits, sheet
+        self.lm, self.edits, self.transcript = lm, edits, transcript
         self.too_strong, self.drafts, self.tell = too_strong, drafts, tell
-        self.labels, self.kept = labels, list[CacheSnapshot]()
+        self.places, self.snapshots = places, list[CacheSnapshot]()
         self.row = np.array(rows)
         self.noise = {
             (prompt, sampler.seed): sampler.generator(prompt)
-            for _, prompt, sampler in map(sheet.rows.__getitem__, rows)
+            for _, prompt, sampler in map(transcript.rows.__getitem__, rows)
             if sampler
         }
         self.t = self.last = np.zeros(len(rows), dtype=np.int64)
         self.alive = np.ones(len(rows), dtype=bool)
         self.ends = np.isin(np.arange(lm.vocab), lm.eos)  # the tokens that do
-        sheet.tokens[self.row] = -1  # what a batch that ran out of memory has left
+        transcript.tokens[self.row] = -1  # what a batch that ran out of memory has left
         self.text: Ints
         self.mask: Tensor
         self.noted: list[tuple[Ints, Ints, NDArray[np.bool_], Tensor]] = []
 
     @property
     def dose(self) -> Ints:
-        found: Ints = self.sheet.dose[self.row]
+        found: Ints = self.transcript.dose[self.row]
         return found
 
     @property
     def prompt(self) -> Ints:
-        found: Ints = self.sheet.prompt[self.row]
+        found: Ints = self.transcript.prompt[self.row]
         return found
 
     @property
     def strength(self) -> NDArray[np.float64]:
         """[n], the doses as numbers."""
-        found: NDArray[np.float64] = np.array(self.sheet.doses, dtype=np.float64)[self.dose]
+        found: NDArray[np.float64] = np.array(self.transcript.doses, dtype=np.float64)[self.dose]
         return found
 
     @property
@@ -108,7 +108,7 @@ class Lockstep:
             if steps % CHECK_EVERY == 0:
                 self._flush()
                 self._compact()
-                self.tell(int((self.sheet.window[self.row] - self.t)[self.alive].sum()))
+                self.tell(int((self.transcript.window[self.row] - self.t)[self.alive].sum()))
         self._flush()
         self._leave()
 
@@ -117,7 +117,7 @@ class Lockstep:
         drafts = [self._draft(row) for row in self.row]
         distinct, text = distinct_texts(zip(self.prompt.tolist(), drafts, strict=True))
         self.text = np.array(text)
-        texts = [[*self.sheet.prompts[p], *draft] for p, draft in distinct]
+        texts = [[*self.transcript.prompts[p], *draft] for p, draft in distinct]
         ids, self.mask = self.lm.pad_rows(texts)
         self.cache = self.lm.new_cache()
         length, keep = ids.shape[1], 1 + max(map(len, drafts))
@@ -160,7 +160,7 @@ class Lockstep:
         """What is guessed and worth feeding: neither EOS nor the last token of the window says anything of a next one."""
         if self.drafts is None:
             return ()
-        guess = self.drafts[row, : self.sheet.window[row] - 1]
+        guess = self.drafts[row, : self.transcript.window[row] - 1]
         ended = (guess < 0) | self.ends[guess]
         return tuple(guess[: ended.argmax() if ended.any() else None].tolist())
 
@@ -178,7 +178,7 @@ class Lockstep:
         token = logits.max(-1).indices[at]  # argmax takes three times as long on a CPU
         if self.noise:
             self._draw(logits, at, token)
-        numbers = compare(logits, token, at, self._device(self.m + self.text))
+        numbers = kl_and_nll(logits, token, at, self._device(self.m + self.text))
         self.noted.append((self.row, self.t, self.alive, numbers))
         self._write(np.flatnonzero(self.alive), token.cpu().numpy())
 
@@ -187,7 +187,7 @@ class Lockstep:
         have written equally much."""
         rows: dict[tuple[tuple[int, ...], int], list[int]] = {}
         for i in np.flatnonzero(self.alive):
-            _, prompt, sampler = self.sheet.rows[self.row[i]]
+            _, prompt, sampler = self.transcript.rows[self.row[i]]
             if sampler:
                 rows.setdefault((prompt, sampler.seed), []).append(int(i))
         for key, some in rows.items():
@@ -196,9 +196,9 @@ class Lockstep:
 
     def _write(self, rows: Ints, token: Ints) -> None:
         """Give `rows` the token [n] that comes next; rows end at EOS and at the window."""
-        self.sheet.tokens[self.row[rows], self.t[rows]] = token[rows]
+        self.transcript.tokens[self.row[rows], self.t[rows]] = token[rows]
         self.last, self.t = token, self.t + self.alive
-        self.alive = self.alive & ~self.ends[token] & (self.t < self.sheet.window[self.row])
+        self.alive = self.alive & ~self.ends[token] & (self.t < self.transcript.window[self.row])
 
     def _verify(self, logits: Tensor, drafts: list[tuple[int, ...]]) -> None:
         """Take from logits [m + g, k, v] every token up to the first that its draft did not guess (that token itself is
@@ -214,10 +214,10 @@ class Lockstep:
         row, col = np.nonzero((column >= begin[:, None]) & (column <= first[:, None]))
         chosen = token[self._device(row), self._device(col)]
         where = self._device(at[row] * k + col), self._device(base[row] * k + col)
-        numbers = compare(logits.flatten(0, 1), chosen, *where)
+        numbers = kl_and_nll(logits.flatten(0, 1), chosen, *where)
         t = col - begin[row]
         self.noted.append((self.row[row], t, np.ones(len(row), dtype=bool), numbers))
-        self.sheet.tokens[self.row[row], t] = found[row, col]
+        self.transcript.tokens[self.row[row], t] = found[row, col]
         self.t = first - begin
         rows = np.arange(len(self.row))
         self._write(rows, found[rows, first])
@@ -244,10 +244,10 @@ class Lockstep:
         )
         self.cache = cut_rows(self.cache, self.edits.split, (source, loses), upper)
         self.mask = cut_mask(self.mask, (source, loses))
-        self._keep(rows)
+        self._restrict(rows)
         self.text = np.array([order[text] for text in texts])
 
-    def _keep(self, rows: Ints) -> None:
+    def _restrict(self, rows: Ints) -> None:
         """Restrict what is known of the rows (but for their texts) to some of them."""
         self.row, self.t, self.last, self.alive = (
             part[rows] for part in (self.row, self.t, self.last, self.alive)
@@ -273,33 +273,33 @@ class Lockstep:
         return self.lm.forward(self._device(tokens), self.mask, self.cache)[:, -1]
 
     def _flush(self) -> None:
-        """Move the noted numbers to the sheet, in one transfer."""
+        """Move the noted numbers to the transcript, in one transfer."""
         if not self.noted:
             return
-        sheet = self.sheet
+        transcript = self.transcript
         row, t, live = (np.concatenate(part) for part in list(zip(*self.noted, strict=True))[:3])
         numbers = torch.cat([values for *_, values in self.noted], -1).cpu().numpy()[:, live]
         row, t = row[live], t[live]
-        for array, value in zip((sheet.kl, sheet.nll, sheet.entropy), numbers, strict=True):
+        for array, value in zip((transcript.kl, transcript.nll), numbers, strict=True):
             array[row, t] = value
         if not np.isfinite(numbers[1]).all():
             raise IsoklError(BROKEN_BASE)
         bad = ~np.isfinite(numbers[0])
-        sheet.finite[sheet.dose[row[bad]]] = False
-        for array in (sheet.kl, sheet.nll):
+        transcript.finite[transcript.dose[row[bad]]] = False
+        for array in (transcript.kl, transcript.nll):
             array[row[bad], t[bad]] = np.inf
         self.noted.clear()
-        for i in np.flatnonzero(~self.alive & sheet.complete[self.dose]):
-            for array in (sheet.kl, sheet.nll, sheet.entropy):
+        for i in np.flatnonzero(~self.alive & transcript.complete[self.dose]):
+            for array in (transcript.kl, transcript.nll):
                 array[self.row[i], self.t[i] :] = np.nan
 
     def _mark_dropped(self) -> None:
         """End the rows of doses that are broken, or certainly too strong."""
         for dose in np.unique(self.dose[self.alive]):
-            broken = not self.sheet.finite[dose]
+            broken = not self.transcript.finite[dose]
             if broken or (self.too_strong is not None and self.too_strong(int(dose))):
-                self.sheet.complete[dose] = False
-        self.alive = self.alive & self.sheet.complete[self.dose]
+                self.transcript.complete[dose] = False
+        self.alive = self.alive & self.transcript.complete[self.dose]
 
     def _compact(self) -> None:
         """Take rows that have ended, and texts that nobody reads, out of the batch and its caches."""
@@ -312,19 +312,22 @@ class Lockstep:
         upper = np.concatenate([self.at[rows[self.steered[rows]]], self.m + used])
         select_rows(self.cache, self.edits.split, self._device(used), self._device(upper))
         self.mask = self.mask[self._device(used)]
-        self._keep(rows)
+        self._restrict(rows)
         self.text = text
 
     def _leave(self) -> None:
-        """Keep the caches of rows that have ended."""
-        ended = ~self.alive & self.sheet.complete[self.dose] & self.sheet.finite[self.dose]
-        named = [(i, name) for i in np.flatnonzero(ended) for name in self.labels.get(int(self.row[i]), ())]
-        if not named:
+        """Take snapshots of rows that have ended."""
+        ended = ~self.alive & self.transcript.complete[self.dose] & self.transcript.finite[self.dose]
+        leaving = [
+            (i, place) for i in np.flatnonzero(ended) for place in self.places.get(int(self.row[i]), ())
+        ]
+        if not leaving:
             return
-        rows = np.array([i for i, _ in named])
-        read = np.array([len(self.sheet.prompts[p]) for p in self.prompt[rows]]) + self.t[rows] - 1
-        places = (self._device(part) for part in (self.text[rows], self.at[rows], read))
-        self.kept.append(keep(self.cache, self.edits.split, self.mask, [name for _, name in named], *places))
+        rows = np.array([i for i, _ in leaving])
+        places = [place for _, place in leaving]
+        read = np.array([len(self.transcript.prompts[p]) for p in self.prompt[rows]]) + self.t[rows] - 1
+        where = (self._device(part) for part in (self.text[rows], self.at[rows], read))
+        self.snapshots.append(snapshot(self.cache, self.edits.split, self.mask, places, *where))
 
 
 def shared(texts: Sequence[Sequence[int]]) -> int:
@@ -332,8 +335,3 @@ def shared(texts: Sequence[Sequence[int]]) -> int:
     ordered = sorted(map(tuple, texts))
     ends = zip(ordered[0], ordered[-1], strict=False)  # what these two share, all that come between them do
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], ends))
-
-
-def gumbel(uniform: Tensor) -> Tensor:
-    """Gumbel noise from uniform numbers: added to logits, its largest is a sample at temperature 1."""
-    return -(-uniform.clamp_min(1e-20).log()).log()

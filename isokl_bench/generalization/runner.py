@@ -12,9 +12,10 @@ import numpy as np
 from isokl_bench.bootstrap import closed
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.rollout import rollout, teacher_forced, unknown_values
-from isokl_bench.engine.sheet import Sampler
+from isokl_bench.engine.rollout import rollout, unknown_values
+from isokl_bench.engine.sampling import Sampler
 from isokl_bench.engine.steering import Steering
+from isokl_bench.engine.teacher_forcing import teacher_forced
 from isokl_bench.generalization.sources import Source, phase_name, sources
 from isokl_bench.pipeline.config import Plan
 from isokl_bench.pipeline.events import Event, Listener

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from isokl_bench.engine.sheet import Sampler
+from isokl_bench.engine.sampling import Sampler
 from isokl_bench.pipeline.config import Plan
 from isokl_bench.pipeline.intervention import Ask
 from isokl_bench.pipeline.phases import missing_in, missing_metrics, trace_prefix, validate_phase

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from isokl_bench.bootstrap import closed
 from isokl_bench.engine.activations import record
-from isokl_bench.engine.calibrate import Calibration, Calibrator, Evaluation
-from isokl_bench.engine.fork import AnswerTokens
+from isokl_bench.engine.answers import AnswerTokens
+from isokl_bench.engine.calibrate import Calibration, Calibrator
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import Rollout, unknown_values
+from isokl_bench.engine.search import Evaluation
 from isokl_bench.engine.steering import Steering
 from isokl_bench.pipeline.config import Plan
 from isokl_bench.pipeline.events import Event, Listener, one_line
@@ -296,7 +297,7 @@ class Runner:
         }
         session = self._session(intervention, asked[GREEDY], made.pop(GREEDY))
         failed = [*broken.values(), *self._measure_all(sign, session)]
-        session.greedy.kept.clear()
+        session.greedy.snapshots.clear()
         missing = missing_in(self.plan.alphas, trace_prefix(sign), self.done)
         if alphas := [alpha for alpha in missing if alpha not in broken]:
             self._trace(sign, alphas, made[SAMPLED].at([asked[SAMPLED].alphas.index(a) for a in alphas]))

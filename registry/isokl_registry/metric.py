@@ -42,7 +42,6 @@ class RolloutValues:
 
     kl: Array
     nll: Array
-    entropy: Array
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from isokl_bench.bootstrap import crossing, crossing_interval
+from isokl_bench.engine.search import crossing, crossing_interval
 from isokl_registry import IsoklError, Stat, interval, load_registry
 from tests.benchmarks.pools import Pool, pool
 

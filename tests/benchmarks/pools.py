@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from isokl_bench.engine.answers import AnswerTokens
 from isokl_bench.engine.calibrate import Calibrator
-from isokl_bench.engine.fork import AnswerTokens, fork
+from isokl_bench.engine.fork import fork
 from isokl_bench.engine.rollout import rollout
 from isokl_bench.pipeline.config import RunConfig, resolve
 from isokl_bench.pipeline.model_cache import load_model

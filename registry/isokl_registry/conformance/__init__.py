@@ -10,7 +10,7 @@ In a plugin's test file two lines make one test for each law:
 numpy and safetensors are imported when a law is run.
 """
 
-from isokl_registry.conformance.book import LAWS
+from isokl_registry.conformance.all_laws import LAWS
 from isokl_registry.conformance.law import Broken, Law, Skipped, Verdict
 from isokl_registry.conformance.subject import Subject, find
 from isokl_registry.conformance.suite import laws

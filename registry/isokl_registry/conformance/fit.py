@@ -18,7 +18,7 @@ def deterministic(method: Method) -> None:
     """fit gives the same tensors again, bit for bit, whatever the global random state."""
     import torch
 
-    from isokl_registry.conformance.leftovers import reseeded
+    from isokl_registry.conformance.side_effects import reseeded
 
     for case in cases(method):
         found = []
@@ -101,7 +101,7 @@ def pure(method: Method) -> None:
 
 def clean(method: Method) -> None:
     """Nothing is left behind, not even by an error: the module, random states and torch's settings are as they were."""
-    from isokl_registry.conformance.leftovers import difference, reseeded, surroundings
+    from isokl_registry.conformance.side_effects import difference, reseeded, surroundings
 
     for case in cases(method):
         with reseeded(1):

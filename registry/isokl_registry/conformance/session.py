@@ -31,9 +31,9 @@ class FakeSession:
     def rollout(self, window: int) -> RolloutValues:
         self.asked = max(self.asked, window)
         ended = np.arange(window) >= self._lengths()[..., None]
-        kl, nll, entropy = (np.where(ended, np.nan, self._random(i, window)) for i in range(3))
+        kl, nll = (np.where(ended, np.nan, self._random(i, window)) for i in range(2))
         kl[0] *= 0.0  # alpha 0 is the base model
-        return RolloutValues(*map(self._hand, (kl, nll, entropy)))
+        return RolloutValues(*map(self._hand, (kl, nll)))
 
     def forks(self, points: Sequence[int]) -> ForkValues:
         points = list(points)  # REPLY_END takes the last number: every reply ends somewhere

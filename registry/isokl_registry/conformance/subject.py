@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isokl_registry.component import Component, parse_spec
-from isokl_registry.conformance.book import LAWS
+from isokl_registry.conformance.all_laws import LAWS
 from isokl_registry.conformance.law import Law
 from isokl_registry.errors import IsoklError
 from isokl_registry.registry import Entry, Registry, Source

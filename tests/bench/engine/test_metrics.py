@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from isokl_bench.engine.fork import AnswerTokens
+from isokl_bench.engine.answers import AnswerTokens
 from isokl_bench.pipeline.intervention import Ask, Steered
 from isokl_bench.pipeline.session import MeasureSession
 from isokl_plugins.metrics.branch_pmass import BranchPmass

@@ -1,31 +1,19 @@
-"""The rows of several rollouts, each of them generated once: rollouts that share rows (the same dose on the same
-prompt, drawn alike) or the beginning of longer ones need no generation of their own."""
+"""What several rollouts write, each row of it once: rollouts that share rows (the same dose on the same prompt, drawn
+alike) or the beginning of longer ones need no generation of their own."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from isokl_bench.engine.batching import distinct_texts
+from isokl_bench.engine.sampling import Sampler
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """Temperature 1, by Gumbel noise drawn per (seed, prompt, token): the same for every dose and every packing."""
-
-    seed: int
-
-    def generator(self, prompt: Sequence[int]) -> torch.Generator:
-        key = hashlib.sha256(f"{self.seed}:{list(prompt)}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
 
 
 @dataclass(frozen=True)
@@ -44,11 +32,11 @@ Row = tuple[float, tuple[int, ...], Sampler | None]  # dose, prompt, and what dr
 
 
 @dataclass
-class Sheet:
+class Transcript:
     """Every distinct row of some rollouts, as far as it has been written.
 
     window: [row], the most tokens that anybody wants of it. dose, prompt: [row], places in `doses` and `prompts`.
-    tokens, kl, nll, entropy: [row, token], complete, finite: [dose], as in a Rollout.
+    tokens, kl, nll: [row, token], complete, finite: [dose], as in a Rollout.
     """
 
     rows: list[Row]
@@ -63,12 +51,12 @@ class Sheet:
         self.prompt: Ints = np.array(prompt)
         shape = (len(self.rows), int(self.window.max()))
         self.tokens: Ints = np.full(shape, -1, dtype=np.int64)
-        self.kl, self.nll, self.entropy = (np.zeros(shape) for _ in range(3))
+        self.kl, self.nll = (np.zeros(shape) for _ in range(2))
         self.complete, self.finite = (np.ones(len(self.doses), dtype=bool) for _ in range(2))
 
     @classmethod
-    def of(cls, wanted: Sequence[Wanted]) -> tuple[Sheet, list[Ints]]:
-        """A blank sheet for some rollouts, and the rows of each, [dose, prompt]."""
+    def of(cls, wanted: Sequence[Wanted]) -> tuple[Transcript, list[Ints]]:
+        """A blank transcript of some rollouts, and the rows of each, [dose, prompt]."""
         window: dict[Row, int] = {}
         for one in wanted:
             for row in _rows(one):
