@@ -28,14 +28,14 @@ WORTH = 512  # tokens that reading a shared beginning once must save, for that t
 class Lockstep:
     """One batch of rows from prompt to last token.
 
-    Row i of n is row[i] of the transcript: dose[i] on prompt[i]. It has written t[i] tokens, the last of them last[i], and
-    reads text[i] of g: rows that have written the same share their text, so one unsteered row serves them all. It also
-    is the row of dose 0, if there is one; the m others are steered. Logits are [m steered; g unsteered], those of row i
-    at at[i]. The tokens of a step are looked at, which waits for the device: what follows differs where they do, and a
-    shared text is worth more than the wait.
+    Row i of n is row[i] of the transcript, at dose[i]. It has written t[i] tokens, the last of them last[i], and reads
+    text[i] of g; the base model reads base[i], the same unless the row has a context of its own. Rows that have written
+    the same share their text, so one unsteered row serves them all. It also is the row of dose 0, if there is one; the m
+    others are steered. Logits are [m steered; g unsteered], those of row i at at[i]. The tokens of a step are looked at,
+    which waits for the device: what follows differs where they do, and a shared text is worth more than the wait.
 
-    too_strong: asked with a dose's place. places: where in a rollout the rows stand that leave their caches; the others leave
-    nothing. tell: told every few tokens how many are still to be generated at most.
+    too_strong: asked with a dose's place. places: where in a rollout the rows stand that leave their caches; the others
+    leave nothing. tell: told every few tokens how many are still to be generated at most.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Lockstep:
         self.row = np.array(rows)
         self.noise = {
             (prompt, sampler.seed): sampler.generator(prompt)
-            for _, prompt, sampler in map(transcript.rows.__getitem__, rows)
+            for _, prompt, _, sampler in map(transcript.rows.__getitem__, rows)
             if sampler
         }
         self.t = self.last = np.zeros(len(rows), dtype=np.int64)
@@ -63,6 +63,7 @@ class Lockstep:
         self.ends = np.isin(np.arange(lm.vocab), lm.eos)  # the tokens that do
         transcript.tokens[self.row] = -1  # what a batch that ran out of memory has left
         self.text: Ints
+        self.base: Ints
         self.mask: Tensor
         self.noted: list[tuple[Ints, Ints, NDArray[np.bool_], Tensor]] = []
 
@@ -72,9 +73,9 @@ class Lockstep:
         return found
 
     @property
-    def prompt(self) -> Ints:
-        found: Ints = self.transcript.prompt[self.row]
-        return found
+    def contexts(self) -> Ints:
+        """[own and base, n], the prompts that the rows and their base rows read."""
+        return np.stack([self.transcript.context[self.row], self.transcript.prompt[self.row]])
 
     @property
     def strength(self) -> NDArray[np.float64]:
@@ -115,8 +116,10 @@ class Lockstep:
     def _prefill(self) -> tuple[list[tuple[int, ...]], Tensor]:
         """Read the prompts, each with the draft of its text; one row per distinct text below the branch."""
         drafts = [self._draft(row) for row in self.row]
-        distinct, text = distinct_texts(zip(self.prompt.tolist(), drafts, strict=True))
-        self.text = np.array(text)
+        distinct, text = distinct_texts(
+            zip(self.contexts.flatten().tolist(), [*drafts, *drafts], strict=True)
+        )
+        self.text, self.base = np.array(text).reshape(2, -1)
         texts = [[*self.transcript.prompts[p], *draft] for p, draft in distinct]
         ids, self.mask = self.lm.pad_rows(texts)
         self.cache = self.lm.new_cache()
@@ -178,7 +181,7 @@ class Lockstep:
         token = logits.max(-1).indices[at]  # argmax takes three times as long on a CPU
         if self.noise:
             self._draw(logits, at, token)
-        numbers = kl_and_nll(logits, token, at, self._device(self.m + self.text))
+        numbers = kl_and_nll(logits, token, at, self._device(self.m + self.base))
         self.noted.append((self.row, self.t, self.alive, numbers))
         self._write(np.flatnonzero(self.alive), token.cpu().numpy())
 
@@ -187,7 +190,7 @@ class Lockstep:
         have written equally much."""
         rows: dict[tuple[tuple[int, ...], int], list[int]] = {}
         for i in np.flatnonzero(self.alive):
-            _, prompt, sampler = self.transcript.rows[self.row[i]]
+            _, prompt, _, sampler = self.transcript.rows[self.row[i]]
             if sampler:
                 rows.setdefault((prompt, sampler.seed), []).append(int(i))
         for key, some in rows.items():
@@ -203,7 +206,7 @@ class Lockstep:
     def _verify(self, logits: Tensor, drafts: list[tuple[int, ...]]) -> None:
         """Take from logits [m + g, k, v] every token up to the first that its draft did not guess (that token itself is
         right), and cut the rest out of the caches."""
-        k, at, base = logits.shape[1], self.at, self.m + self.text
+        k, at, base = logits.shape[1], self.at, self.m + self.base
         token = logits.max(-1).indices[self._device(at)]
         found = token.cpu().numpy()
         begin = k - 1 - np.array([len(draft) for draft in drafts])  # the column of each row's first token
@@ -230,11 +233,12 @@ class Lockstep:
         rows = np.flatnonzero(self.alive)
         if not len(rows):
             return
-        texts = [(self.prompt[i], drafts[i][: len(drafts[i]) - back[i]]) for i in rows]
+        cut = [drafts[i][: len(drafts[i]) - back[i]] for i in rows]
+        texts = list(zip(self.contexts[:, rows].flatten(), [*cut, *cut], strict=True))
+        places = zip([*self.text[rows], *self.base[rows]], [*back[rows], *back[rows]], strict=True)
         # Rows that share a text may have had drafts of different length: cut it from the one that loses least, so that
         # lower and upper caches come out equally long.
-        ordered = sorted(zip(texts, rows, strict=True), key=lambda pair: -back[pair[1]])
-        distinct = {text: (self.text[i], back[i]) for text, i in ordered}
+        distinct = dict(sorted(zip(texts, places, strict=True), key=lambda pair: -pair[1][1]))
         order = {text: place for place, text in enumerate(distinct)}
         source, loses = (list(map(int, part)) for part in zip(*distinct.values(), strict=True))
         above = rows[self.steered[rows]]
@@ -245,7 +249,7 @@ class Lockstep:
         self.cache = cut_rows(self.cache, self.edits.split, (source, loses), upper)
         self.mask = cut_mask(self.mask, (source, loses))
         self._restrict(rows)
-        self.text = np.array([order[text] for text in texts])
+        self.text, self.base = np.array([order[text] for text in texts]).reshape(2, -1)
 
     def _restrict(self, rows: Ints) -> None:
         """Restrict what is known of the rows (but for their texts) to some of them."""
@@ -256,7 +260,8 @@ class Lockstep:
     def _forward(self) -> Tensor:
         """Logits [m + g, v] after each row's last token. A text whose rows have gone apart becomes several."""
         live, g = np.flatnonzero(self.alive), len(self.mask)
-        pairs, place = np.unique(self.text[live] * self.lm.vocab + self.last[live], return_inverse=True)
+        texts = np.stack([self.text[live], self.base[live]])
+        pairs, place = np.unique(texts * self.lm.vocab + self.last[live], return_inverse=True)
         parent, token = np.divmod(pairs, self.lm.vocab)
         fresh = np.append(False, parent[1:] == parent[:-1])
         index = np.where(fresh, g - 1 + np.cumsum(fresh), parent)
@@ -264,8 +269,8 @@ class Lockstep:
             parents = self._device(parent[fresh])
             append_texts(self.cache, self.edits.split, self.m, g, parents)
             self.mask = torch.cat([self.mask, self.mask[parents]])
-        self.text = self.text.copy()
-        self.text[live] = index[place]
+        self.text, self.base = self.text.copy(), self.base.copy()
+        self.text[live], self.base[live] = index[place].reshape(2, -1)
         tokens = np.zeros((len(self.mask), 1), dtype=np.int64)
         tokens[index, 0] = token
         self.mask = torch.nn.functional.pad(self.mask, (0, 1), value=1)
@@ -305,7 +310,7 @@ class Lockstep:
         """Take rows that have ended, and texts that nobody reads, out of the batch and its caches."""
         self._mark_dropped()
         rows = np.flatnonzero(self.alive)
-        used, text = np.unique(self.text[rows], return_inverse=True)
+        used, texts = np.unique(np.stack([self.text[rows], self.base[rows]]), return_inverse=True)
         if not len(rows) or (len(rows) > MOVE * len(self.row) and len(used) > MOVE * len(self.mask)):
             return
         self._leave()
@@ -313,7 +318,7 @@ class Lockstep:
         select_rows(self.cache, self.edits.split, self._device(used), self._device(upper))
         self.mask = self.mask[self._device(used)]
         self._restrict(rows)
-        self.text = text
+        self.text, self.base = texts.reshape(2, -1)
 
     def _leave(self) -> None:
         """Take snapshots of rows that have ended."""
@@ -325,7 +330,8 @@ class Lockstep:
             return
         rows = np.array([i for i, _ in leaving])
         places = [place for _, place in leaving]
-        read = np.array([len(self.transcript.prompts[p]) for p in self.prompt[rows]]) + self.t[rows] - 1
+        lengths = np.array([len(self.transcript.prompts[p]) for p in self.contexts[0, rows]])
+        read = lengths + self.t[rows] - 1
         where = (self._device(part) for part in (self.text[rows], self.at[rows], read))
         self.snapshots.append(snapshot(self.cache, self.edits.split, self.mask, places, *where))
 

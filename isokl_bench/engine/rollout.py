@@ -35,13 +35,6 @@ class Rollout:
     snapshots: list[CacheSnapshot] = field(default_factory=list)
 
     @classmethod
-    def empty(cls, doses: int, prompts: int, window: int) -> Rollout:
-        """All numbers 0, no token written."""
-        shape = (doses, prompts, window)
-        complete, finite = (np.ones(doses, dtype=bool) for _ in range(2))
-        return cls(np.full(shape, -1, dtype=np.int64), np.zeros(shape), np.zeros(shape), complete, finite)
-
-    @classmethod
     def of_rows(cls, transcript: Transcript, rows: Ints, window: int) -> Rollout:
         """Rows [dose, prompt] of a transcript, as far as the window."""
         kl, nll = (array[rows, :window] for array in (transcript.kl, transcript.nll))

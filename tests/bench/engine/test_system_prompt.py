@@ -191,7 +191,7 @@ def test_a_run_has_an_outcome_of_its_own_and_no_steering(whole, tiny):
     for sign, persona in zip((1, -1), personas, strict=True):
         kl = []
         for text in texts:
-            plain, prompted = tiny.chat.ids(text), tiny.chat.ids(text, system=persona)
+            plain, with_system = tiny.chat.ids(text), tiny.chat.ids(text, system=persona)
             tokens = greedy(tiny, with_system)[:6]
             log_s, log_b = log_probs(tiny, with_system, tokens), log_probs(tiny, plain, tokens)
             kl.append((log_s.exp() * (log_s - log_b)).sum(-1))
