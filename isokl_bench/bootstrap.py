@@ -24,10 +24,17 @@ class Interval:
 
 
 def mean_intervals(values: Array, seed: int = 0, *, share: bool = False) -> list[Interval | None]:
-    """Of the mean of each row of `values` [row, prompt], NaN left out; None for a row with nothing left.
+    """Means over prompts with their intervals.
 
-    share: the values are 0 and 1, and Wilson's interval is theirs; that of other means is the studentised bootstrap's,
-    with the same resamples for all rows that have as many numbers."""
+    Args:
+        values: [row, prompt]; NaN is left out.
+        seed: Of the resamples, the same for all rows that have as many numbers.
+        share: The values are 0 and 1, and Wilson's interval is theirs; that of other means is the studentised
+            bootstrap's.
+
+    Returns:
+        One for each row, None for a row with nothing left.
+    """
     ordered = np.sort(values, axis=1)  # NaN last
     counts = (~np.isnan(ordered)).sum(1)
     found: list[Interval | None] = [None] * len(values)

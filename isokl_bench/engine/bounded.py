@@ -40,16 +40,20 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def in_child(job: Callable[[], Any], seconds: float) -> Any:
-    """What `job()` returns (JSON values), computed in a child that is killed when it takes too long or too much memory.
+    """What `job()` returns (JSON values), computed in a child that is killed when it takes too much time or memory.
 
-    Raises TimeoutError or MemoryError then. Elsewhere than on Linux the job runs here: no fork there is safe beside torch."""
+    Elsewhere than on Linux the job runs here: no fork there is safe beside torch.
+
+    Raises:
+        TimeoutError: When it took longer than `seconds`.
+        MemoryError: When it took more than MEMORY.
+    """
     if sys.platform != "linux":
         return job()
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # of torch's threads, which the child has no use for
+        # It warns of torch's threads, which the child has no use for.
+        warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
         _answer(job, writing)

@@ -19,20 +19,19 @@ from isokl_bench.engine.transcript import Ints
 from isokl_registry import IsoklError, Stat, TokenValues
 
 SMALLEST, LARGEST = 1e-4, 1e6  # |dose| tried where a method's range has no end of its own
-LOOK_PROMPTS, LOOK_TOKENS = (
-    1,
-    12,
-)  # what the cheap look reads: so many prompts, and so many of their last tokens
+# What the cheap look reads: so many prompts, and so many of their last tokens.
+LOOK_PROMPTS, LOOK_TOKENS = 1, 12
 
 
 @dataclass(frozen=True)
 class Calibration:
     """The result of one search, with everything that was tried; doses are signed.
 
-    outcome: converged, jump, budget_not_reached or budget_exceeded. coefficient: the signed dose. value: the stat
-    there. dose_above, value_above: after a jump, the other side. low, high: 95 % interval of the coefficient over
-    prompts, None where it is open and where the target was not crossed. pool: tokens that the stat saw at the coefficient, of
-    prompts × window. slope: d log stat / d log dose at the target, None after a jump and where it was not crossed.
+    outcome: converged, jump, budget_not_reached or budget_exceeded. coefficient: the dose that was found. value: the
+    stat there. dose_above, value_above: after a jump, the other side. low, high: 95 % interval of the coefficient over
+    prompts, None where it is open and where the target was not crossed. pool: tokens that the stat saw at the
+    coefficient, of prompts × window. slope: d log stat / d log dose at the target, None after a jump and where it was
+    not crossed.
     """
 
     sign: int
@@ -80,9 +79,7 @@ class Calibrator:
     tolerance: float
     report: Report = lambda evaluations: None
     tell: Tell = lambda share: None
-    _texts: dict[float, Ints] = field(
-        default_factory=dict
-    )  # what every dose tried has written, [prompt, token]
+    _texts: dict[float, Ints] = field(default_factory=dict)  # what each dose tried has written, [n, token]
 
     def run(self, sign: int) -> Calibration:
         """Search among doses of one sign.

@@ -48,8 +48,12 @@ def weighted_sum(
 ) -> tuple[Method, dict[Site, dict[str, Tensor]], dict[str, Any]]:
     """Method, state and metadata of Σ weight · steering: sites are united, vectors at a common site added.
 
-    The metadata lists the terms, without their calibration: the sum has a budget of its own. Raises IsoklError for a
-    method that is not linear, steerings of different models, vectors of different widths, and a sum too large."""
+    The metadata lists the terms, without their calibration: the sum has a budget of its own.
+
+    Raises:
+        IsoklError: For a method that is not linear, steerings of different models, vectors of different widths, and a
+            sum that is too large.
+    """
     for _, steering in terms:
         if not steering.method.linear:
             raise IsoklError(

@@ -149,9 +149,7 @@ class _Reader:
         """A row holds what its cache lacks of a rollout's text, and behind it all forks (or as many as may stand in a row),
         told apart by the mask. Where there is no cache, the text is read first."""
         by_rollout: dict[Place, list[_Fork]] = {}
-        for f in sorted(
-            forks, key=lambda f: (f.prompt, f.dose)
-        ):  # rows that may share their text are neighbours
+        for f in sorted(forks, key=lambda f: (f.prompt, f.dose)):  # rows that may share a text are neighbours
             by_rollout.setdefault((f.dose, f.prompt), []).append(f)
         source_of = {place: source for source in snapshots for place in source.rows}
         kinds = {

@@ -26,7 +26,15 @@ BLOCK_PATHS = (
 
 
 class LanguageModel:
-    """A loaded model with what the engine needs to know of it. Rows are always padded on the left."""
+    """A loaded model with what the engine needs to know of it. Rows are always padded on the left.
+
+    Args:
+        loaded: Model and tokenizer, as a model plugin gives them.
+        chat_template: See Chat.
+
+    Raises:
+        IsoklError: When its transformer blocks cannot be found, or the chat template cannot be rendered.
+    """
 
     def __init__(self, loaded: Loaded, chat_template: str | None = None) -> None:
         self.model = loaded.model
@@ -61,7 +69,11 @@ class LanguageModel:
         return new_cache(self.config, croppable=self.croppable)
 
     def module(self, site: Site) -> nn.Module:
-        """The block or the Linear at a site. Raises IsoklError when the block has no such Linear."""
+        """The block or the Linear at a site.
+
+        Raises:
+            IsoklError: When the block has no such Linear.
+        """
         block = self.blocks[site.layer]
         if not site.linear:
             return block
@@ -73,7 +85,13 @@ class LanguageModel:
     def sites(self, layers: Sequence[int], linears: Sequence[str]) -> list[Site]:
         """The sites of a method: each of its `linears` in every block, or the blocks' outputs when it names none.
 
-        An entry "a|b" is the first of its alternatives that the block has. Raises IsoklError when it has none."""
+        Args:
+            layers: Block indices.
+            linears: Names inside a block; an entry "a|b" is the first of its alternatives that the block has.
+
+        Raises:
+            IsoklError: When a block has none of an entry's alternatives.
+        """
         return [
             Site(layer, self._linear(layer, entry) if entry else "")
             for layer in layers
@@ -105,8 +123,17 @@ class LanguageModel:
         return ids, mask
 
     def forward(self, ids: Tensor, mask: Tensor, cache: Any = None, keep: int = 1) -> Tensor:
-        """Logits [b, keep, v] of the last `keep` positions, in the model's dtype. mask: [b, cached + new], 1 where there
-        is a token."""
+        """One pass over rows, or over what comes after their caches.
+
+        Args:
+            ids: [b, new] token ids.
+            mask: [b, cached + new], 1 where there is a token.
+            cache: What it extends, see `new_cache`; None to keep nothing.
+            keep: At how many last positions logits are wanted.
+
+        Returns:
+            Logits [b, keep, v] in the model's dtype.
+        """
         positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :]
         extra = {"position_ids": positions} if self._takes_positions else {}
         out = self.model(
@@ -120,7 +147,7 @@ class LanguageModel:
         return out.logits  # type: ignore[no-any-return]
 
     def forward_branched(self, rows: BranchedRows, cache: Any) -> Tensor:
-        """Logits [b, slots, v] after the last token of every branch, float32."""
+        """Logits [b, slots, v] float32 after the last token of every branch."""
         out = self.model(
             input_ids=rows.ids,
             attention_mask=self._masks(rows),
@@ -150,8 +177,14 @@ class LanguageModel:
         }
 
     def max_rows(self, length: int, keep: int = 1, read: int = 1, *, branched: bool = False) -> int:
-        """How many rows of `length` tokens, `read` of them in one pass and logits at `keep` of them, fit into a safe part
-        of the memory: batches, never a result, follow it. branched: the masks are our own, for texts and for rows."""
+        """How many rows fit into a safe part of the memory: batches, never a result, follow it.
+
+        Args:
+            length: Tokens of a row.
+            keep: At how many of them there are logits.
+            read: How many of them are read in one pass.
+            branched: Whether the masks are our own, for texts and for rows.
+        """
         cache = 2 * self.cache_bytes(length)  # growing a cache copies it
         masks = 1 + 2 * len(self._attention_kinds()) if branched else 1
         mask = read * length * (1 + masks * self.dtype.itemsize)  # as truth values, and as numbers
@@ -202,7 +235,9 @@ class LanguageModel:
 def find_blocks(model: nn.Module, count: int) -> nn.ModuleList:
     """The list of transformer blocks: a known path, else the only ModuleList of the right length.
 
-    Raises IsoklError that lists what was looked for when there is none or no telling."""
+    Raises:
+        IsoklError: When there is none, or no telling, with what was looked for.
+    """
     for path in BLOCK_PATHS:
         try:
             found = model.get_submodule(path)

@@ -114,7 +114,15 @@ class Found:
 class Search:
     """Of doses in [least, most] the one at which a stat first meets the target, to within the tolerance.
 
-    read: the stat at all doses of a round, in their order. report: called with what every round gave."""
+    The stat of greedy text is a step function of the dose, so its root may be a jump; then the largest dose at or under
+    the target is the answer, see METRICS.
+
+    Args:
+        target, tolerance: Of the stat, in its unit.
+        least, most: The range of doses.
+        read: Gives an evaluation for each dose of a round, in their order.
+        report: Called with what every round gave.
+    """
 
     target: float
     tolerance: float
@@ -274,7 +282,11 @@ def first_doses(
 ) -> list[float]:
     """Doses around the order of magnitude that two looks find: at doses of the whole range, then between two of them.
 
-    look: the stat at some doses, roughly; infinite where it breaks."""
+    Args:
+        look: The stat at some doses, roughly; infinite where logits are not finite.
+        target: Of the stat.
+        least, most: The range of doses.
+    """
     ends = (least, most)
     for count in LOOKS:
         grid = np.geomspace(*ends, count).tolist()
@@ -286,10 +298,17 @@ def first_doses(
 
 
 def crossing(doses: Sequence[float], values: ArrayLike, target: float) -> float:
-    """The dose at which `values` [dose] first pass `target`: interpolated on (log dose, log value), or on the value itself
+    """The dose at which a stat first passes its target: interpolated on (log dose, log value), or on the value itself
     from one that is clearly negative.
 
-    doses: ascending, positive. Where the values never pass it, infinity; where they start above it, 0."""
+    Args:
+        doses: Ascending, positive.
+        values: [dose], the stat at each.
+        target: What is passed.
+
+    Returns:
+        The dose; infinity where the values never pass the target, 0 where they start above it.
+    """
     y = np.asarray(values, dtype=float)
     after = int((y > target).argmax())
     if not y[after] > target:
@@ -306,10 +325,18 @@ def crossing(doses: Sequence[float], values: ArrayLike, target: float) -> float:
 
 
 def crossing_interval(doses: Sequence[float], ends: Sequence[Ends], target: float, root: float) -> Ends:
-    """The doses around `root` at which the interval of the stat holds the target: the prompts do not tell them from it.
+    """The doses around a root at which the interval of the stat holds the target: the prompts do not tell them from it.
 
-    doses: ascending, positive, not all above the root; ends: of the stat's interval at each. Always with the root in it.
-    0 or infinity where it goes on beyond the doses, or where an end of the stat is open as far as they go."""
+    Args:
+        doses: Ascending, positive, not all above the root.
+        ends: Of the stat's interval at each.
+        target: What they should hold.
+        root: The dose whose interval it is.
+
+    Returns:
+        The ends, with the root in between; 0 or infinity where the interval goes on beyond the doses, or where an end of
+        the stat's is open as far as they go.
+    """
     here = bisect_right(doses, root) - 1
     lows, highs = zip(*ends, strict=True)
     under = max((i for i in range(here + 1) if highs[i] <= target), default=None)
@@ -319,10 +346,17 @@ def crossing_interval(doses: Sequence[float], ends: Sequence[Ends], target: floa
 
 
 def log_slope(doses: Sequence[float], values: Sequence[float], target: float) -> float | None:
-    """d log value / d log dose where the values first pass `target`: the line of least squares through the values from
+    """d log value / d log dose where a stat first passes its target: the line of least squares through the values from
     the nearest dose that is 10 % under that root to the nearest that is 10 % above it, or as far as there are any.
 
-    doses: ascending, positive. None where the values do not pass the target, or where none before is positive."""
+    Args:
+        doses: Ascending, positive.
+        values: [dose], the stat at each.
+        target: What is passed.
+
+    Returns:
+        The slope; None where the values do not pass the target, or where none before is positive.
+    """
     positive = [(dose, value) for dose, value in zip(doses, values, strict=True) if 0 < value < math.inf]
     if not positive:
         return None

@@ -66,7 +66,19 @@ def system_fork(
     points: Sequence[int],
     answer: AnswerTokens,
 ) -> ForkValues:
-    """Answer probabilities at every fork point of rollouts `tokens` [alpha, prompt, token], each in its own context."""
+    """Answer probabilities at every fork point of `system_rollout`s, each in the context that wrote it.
+
+    Args:
+        lm, prompts, with_system, alphas: As in the rollout.
+        tokens: [alpha, n, t], what was written; −1 after the end.
+        points, answer: See `fork`.
+
+    Returns:
+        Log masses (nats) and logits, arrays [alpha, n, point]; NaN at a fork point that a row did not reach.
+
+    Raises:
+        IsoklError: As `fork`.
+    """
     nothing = no_steering(lm)
     found = [
         fork(lm, with_system if alpha else prompts, tokens[a : a + 1], nothing, [0.0], points, answer)

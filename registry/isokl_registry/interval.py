@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from isokl_registry.token_values import TokenValues
 
 Array = NDArray[np.float64]
-StatOf = Callable[
-    ["TokenValues", "TokenValues"], Array
-]  # what a stat is called with and gives: steered, base
+StatOf = Callable[["TokenValues", "TokenValues"], Array]  # a stat: of the steered rollout and the base one
 Ends = tuple[float, float]
 LEVEL = 0.95
 OPEN: Ends = (-math.inf, math.inf)
@@ -30,11 +28,19 @@ DEFF = (1.0, 6.0)  # design effects between which one is believed
 
 
 def means(values: Array, seed: int = 0) -> tuple[Array, Array]:
-    """Ends of the interval of the mean of each row of `values` [row, n], by the studentised bootstrap.
+    """The interval of each of some means, by the studentised bootstrap (Efron and Tibshirani 1993, chapter 12).
 
     A resample is as far from the mean as it is in its own standard errors, so that skew and small n are in the
-    interval. Open where it is n = 1 or all values are the same: nothing then tells how far others may lie; and where more
-    than the tail's share of resamples has no spread (n = 2, and 3)."""
+    interval. Open where n = 1 or all values are the same: nothing then tells how far others may lie; and where more than
+    the tail's share of resamples has no spread (n = 2, and 3).
+
+    Args:
+        values: [row, n]; the mean is that of a row.
+        seed: Of the resamples.
+
+    Returns:
+        Lower and upper ends, each [row].
+    """
     values = np.sort(values, axis=1)  # an interval does not depend on the order of prompts
     n = values.shape[1]
     mean = values.mean(1, keepdims=True)
@@ -75,7 +81,15 @@ def _tails(t: Array) -> tuple[Array, Array]:
 
 
 def shares(hits: Array, n: int) -> tuple[Array, Array]:
-    """Ends of Wilson's interval of each of some shares: of n, so many. 0 of 32 is [0, 0.107]."""
+    """Wilson's interval of each of some shares (Wilson 1927): 0 of 32 is [0, 0.107].
+
+    Args:
+        hits: How many, of n; any shape.
+        n: Of how many.
+
+    Returns:
+        Lower and upper ends, each in the shape of `hits`.
+    """
     from scipy.special import ndtri
 
     z = float(ndtri((1 + LEVEL) / 2))
@@ -111,9 +125,8 @@ def resampled(stat: StatOf, steered: TokenValues, base: TokenValues, seed: int =
         return OPEN
     sets = np.random.default_rng(seed).integers(0, n, size=(SETS, n))
     found = [stat(steered.of(some), base.of(some)) for some in np.split(sets, 20)]  # few at a time: memory
-    low, high = np.quantile(
-        np.concatenate(found), [out, 1 - out], method="nearest"
-    )  # none between infinities
+    # The nearest, because there is nothing between two infinities.
+    low, high = np.quantile(np.concatenate(found), [out, 1 - out], method="nearest")
     value = float(stat(steered, base))
     return min(float(low), value), max(float(high), value)
 

@@ -79,11 +79,30 @@ class Method(Component, ABC):
 
     @abstractmethod
     def fit(self, contrast: Contrast) -> State:
-        """Tensors of the steering at one site (float32, CPU). Raise ValueError when the contrast allows none."""
+        """Fit the steering at one site.
+
+        Args:
+            contrast: Activations there, see Contrast.
+
+        Returns:
+            Its tensors by name, float32 on the CPU.
+
+        Raises:
+            ValueError: When the contrast allows no fit; its message ends up in front of the user.
+        """
 
     @abstractmethod
     def edit(self, output: Tensor, dose: Tensor, input: Tensor, state: State) -> Tensor:
         """The steered output, a pure function that is `output` where dose is 0, row by row.
 
-        output: [b, s, d] float32. dose: [b, 1, 1]. input: [b, s, d_in], what the site was fed. state: what `fit`
-        returned, on the same device. The engine casts to float32 before and to the model's dtype after."""
+        The engine casts to float32 before and to the model's dtype after.
+
+        Args:
+            output: [b, s, d] float32, what the site gave.
+            dose: [b, 1, 1].
+            input: [b, s, d_in] float32, what the site was fed.
+            state: What `fit` returned, on the device of the output.
+
+        Returns:
+            [b, s, d] float32.
+        """

@@ -58,10 +58,8 @@ class Case:
 
         doses = torch.tensor(dose if isinstance(dose, list) else [dose] * len(self.output)).view(-1, 1, 1)
         with torch.inference_mode():
-            output, given = (
-                self.output.clone(),
-                self.input.clone(),
-            )  # an edit that writes into them is another law's affair
+            # An edit that writes into what it is given is another law's affair.
+            output, given = self.output.clone(), self.input.clone()
             return self.method.edit(output, doses, given, self.state if state is None else state)
 
     def rows(self, index: slice) -> Case:

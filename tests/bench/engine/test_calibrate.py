@@ -112,12 +112,8 @@ def test_early_exit_never_changes_the_outcome(spec, registry, monkeypatch, tiny)
     assert (early.outcome, early.rounds) == (full.outcome, full.rounds)
     for name in ("coefficient", "value", "low", "high", "dose_above", "value_above", "pool", "slope"):
         one, other = getattr(early, name), getattr(full, name)
-        close = (
-            1e-3 if name == "slope" else 1e-5
-        )  # rows are batched otherwise; a slope is of small differences
+        close = 1e-3 if name == "slope" else 1e-5  # batches are others; a slope is of small differences
         assert one == other or one == pytest.approx(other, rel=close)
-    for one, other in zip(
-        early.evaluations, full.evaluations, strict=True
-    ):  # a strong dose has its bound in both
+    for one, other in zip(early.evaluations, full.evaluations, strict=True):  # of a strong dose, its bound
         assert (one.dose, one.value) == pytest.approx((other.dose, other.value), rel=1e-5, abs=1e-6)
         assert (one.round, one.tokens, one.complete) == (other.round, other.tokens, other.complete)

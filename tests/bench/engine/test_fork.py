@@ -164,9 +164,8 @@ def test_a_session_of_some_of_the_alphas_uses_their_caches(monkeypatch):
         session.forks([REPLY_END])
     end = session.forks([0, 4, 8, REPLY_END])  # the first two are known
     assert all(session._forks[key] is values for key, values in known.items())
-    np.testing.assert_array_equal(
-        end.log_mass_first[..., 2], end.log_mass_first[..., 3]
-    )  # no reply ends before
+    window, reply_end = end.log_mass_first[..., 2], end.log_mass_first[..., 3]
+    np.testing.assert_array_equal(window, reply_end)  # no reply ends before
 
 
 def counting(forward, fed):
@@ -200,10 +199,8 @@ def test_answer_tokens(tiny):
     lm = build("llama")
     found = AnswerTokens.of(Answer(":", (" yes", "Y", "y"), (" no", "N")), lm)
     ids = lm.chat.encode
-    assert (found.first, found.second) == (
-        [ids("Y")[0], ids("y")[0]],
-        [ids("N")[0]],
-    )  # single tokens are preferred
+    assert found.first == [ids("Y")[0], ids("y")[0]]  # single tokens are preferred
+    assert found.second == [ids("N")[0]]
     with pytest.raises(IsoklError, match="with the same token"):
         AnswerTokens.of(Answer(":", (" yes",), (" no",)), lm)  # both begin with the space byte
     with pytest.raises(IsoklError, match="is empty"):
