@@ -1,4 +1,4 @@
-"""Outputs of blocks and Linears at the last token, by hooks (`hidden_states[-1]` would be after the final norm)."""
+"""Outputs of blocks and Linears at the last token, by hooks (`hidden_states[-1]` is after the final norm)."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ def record(lm: LanguageModel, rows: Sequence[Sequence[int]], sites: Sequence[Sit
     for site, tensor in result.items():
         if not tensor.isfinite().all():
             raise IsoklError(
-                f"activations at block {site} are not finite on the unsteered model: use --dtype float32 or bfloat16"
+                f"activations at block {site} are not finite on the unsteered model: "
+                "use --dtype float32 or bfloat16"
             )
     return result

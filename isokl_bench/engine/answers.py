@@ -22,8 +22,8 @@ class AnswerTokens:
 
     @classmethod
     def of(cls, answer: Answer, lm: LanguageModel) -> AnswerTokens:
-        """Words of one token, quoted or not, else the first tokens of the words; a token that begins both answers
-        belongs to none.
+        """Words of one token, quoted or not, else the first tokens of the words; a token that begins both
+        answers belongs to none.
 
         Raises:
             IsoklError: When an answer has no token of its own, or nothing forces it.
@@ -44,8 +44,8 @@ class AnswerTokens:
             words = answer.first if not first else answer.second
             raise IsoklError(
                 f"this tokenizer begins the answers {', '.join(map(repr, answer.first))} and "
-                f"{', '.join(map(repr, answer.second))} with the same token, so {words[0]!r} cannot be told apart: "
-                "choose other answer words"
+                f"{', '.join(map(repr, answer.second))} with the same token, so {words[0]!r} cannot be told "
+                "apart: choose other answer words"
             )
         return cls(answer.prefill, first, second)
 
@@ -56,7 +56,7 @@ def spellings(words: Sequence[str]) -> list[str]:
 
 
 def interruption(prompt: str, reply: str, point: int) -> str:
-    """What comes between a reply cut after `point` tokens and the answer's prefill: open thinking is closed."""
+    """What comes between a reply cut after `point` tokens and the prefill: open thinking is closed."""
     text = prompt[prompt.rfind("<think>") :] if prompt.rstrip().endswith("<think>") else ""
     text += reply
     if text.rfind("<think>") > text.rfind("</think>"):

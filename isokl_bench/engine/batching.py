@@ -11,7 +11,7 @@ from isokl_bench.engine.lm import LanguageModel
 from isokl_registry import IsoklError
 
 T = TypeVar("T")
-PIECE = 4096  # tokens of texts read at once: with more a processor's cache does not hold what goes through a block
+PIECE = 4096  # tokens of texts read at once: what goes through a block should stay in a processor's cache
 
 
 def in_batches(

@@ -22,8 +22,9 @@ MEMORY = 2**30  # bytes that a child may take beyond what it begins with
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Python code in this block raises TimeoutError once it has run so long: a loop is stopped, in any thread, at its next
-    line. A single long step inside the interpreter (9**9**9) is not; for that there is `in_child`."""
+    """Python code in this block raises TimeoutError once it has run so long: a loop is stopped, in any
+    thread, at its next line. A single long step inside the interpreter (9**9**9) is not; for that there is
+    `in_child`."""
     end = time.monotonic() + seconds
 
     def check(frame: FrameType, event: str, arg: Any) -> Any:
@@ -40,7 +41,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def in_child(job: Callable[[], Any], seconds: float) -> Any:
-    """What `job()` returns (JSON values), computed in a child that is killed when it takes too much time or memory.
+    """What `job()` returns (JSON values), from a child that is killed when it takes too much time or memory.
 
     Elsewhere than on Linux the job runs here: no fork there is safe beside torch.
 

@@ -27,11 +27,11 @@ LOOK_PROMPTS, LOOK_TOKENS = 1, 12
 class Calibration:
     """The result of one search, with everything that was tried; doses are signed.
 
-    outcome: converged, jump, budget_not_reached or budget_exceeded. coefficient: the dose that was found. value: the
-    stat there. dose_above, value_above: after a jump, the other side. low, high: 95 % interval of the coefficient over
-    prompts, None where it is open and where the target was not crossed. pool: tokens that the stat saw at the
-    coefficient, of prompts × window. slope: d log stat / d log dose at the target, None after a jump and where it was
-    not crossed.
+    outcome: converged, jump, budget_not_reached or budget_exceeded. coefficient: the dose that was found.
+    value: the stat there. dose_above, value_above: after a jump, the other side. low, high: 95 % interval of
+    the coefficient over prompts, None where it is open and where the target was not crossed. pool: tokens
+    that the stat saw at the coefficient, of prompts × window. slope: d log stat / d log dose at the target,
+    None after a jump and where it was not crossed.
     """
 
     sign: int
@@ -66,8 +66,8 @@ class Calibrator:
         target: The budget.
         tolerance: How far from the target the stat may be, in its unit.
         report: Called after every round with what it gave, signed.
-        tell: Called within rounds with the share that may be done: how many there will be is not known, so each is taken
-            for half of what is left.
+        tell: Called within rounds with the share that may be done: how many there will be is not known, so
+            each is taken for half of what is left.
     """
 
     lm: LanguageModel
@@ -155,8 +155,8 @@ class Calibrator:
         return float(self.stat(values, self._base))
 
     def _drafts(self, doses: Sequence[float]) -> Ints | None:
-        """What the nearest dose tried has written, [dose, prompt, token], as far as the neighbours on both sides agree:
-        most of it will be written again."""
+        """What the nearest dose tried has written, [dose, prompt, token], as far as the neighbours on both
+        sides agree: most of it will be written again."""
         if not self._texts:
             return None
         tried = np.array(sorted(self._texts))

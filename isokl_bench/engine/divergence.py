@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 BROKEN_BASE = "logits of the unsteered model are not finite: use --dtype float32 or bfloat16"
-# Logits read at once. On a CPU what is read should stay in its cache, and under the size (32 MB) from which on
-# memory is asked of the system and zeroed each time; a GPU wants large pieces, and this bounds what they take.
+# Logits read at once. On a CPU what is read should stay in its cache, and under the size (32 MB) from which
+# on memory is asked of the system and zeroed each time; a GPU wants large pieces, and this bounds what they
+# take.
 ELEMENTS = {"cpu": 2**20}
 ELSEWHERE = 2**24
 

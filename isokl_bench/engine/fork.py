@@ -1,4 +1,4 @@
-"""Interrupting rollouts: the probability of each answer when a reply is cut at a fork point and an answer is forced."""
+"""Interrupting rollouts: the probability of each answer when a reply is cut and an answer forced."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from isokl_bench.engine.transcript import Ints
 from isokl_bench.engine.tree_mask import branched_rows
 from isokl_registry import REPLY_END, ForkValues, IsoklError
 
-# Tokens of a text that are read at a time, and of forks that stand in one row: what bounds the memory that masks take.
+# Tokens of a text that are read at a time, and of forks that stand in one row: what bounds the memory that
+# masks take.
 PIECE, FORKS = 256, 1024
 
 
 @dataclass(frozen=True)
 class _Fork:
-    """One reply to interrupt: which steered rollout, which fork point, and the ids that interrupt it. columns: where in the
-    result it stands; a reply may end at a fork point."""
+    """One reply to interrupt: which steered rollout, which fork point, and the ids that interrupt it.
+    columns: where in the result it stands; a reply may end at a fork point."""
 
     dose: int
     prompt: int
@@ -55,8 +56,8 @@ def fork(
 ) -> ForkValues:
     """Answer probabilities at every fork point of rollouts, see branch_pmass in METRICS.
 
-    All forks of a rollout are read in one pass; models that cannot be told which token sees which (those with a recurrent
-    state, for one) replay every fork from the start, with the same result.
+    All forks of a rollout are read in one pass; models that cannot be told which token sees which (those with
+    a recurrent state, for one) replay every fork from the start, with the same result.
 
     Args:
         lm: The model.
@@ -64,8 +65,8 @@ def fork(
         tokens: [k, n, t], what was written; −1 after the end.
         steering: What wrote it.
         doses: The k doses at which it was written, and is forked.
-        points: Numbers of tokens after which the reply is cut, and REPLY_END: the end of what is given of each reply,
-            without its EOS.
+        points: Numbers of tokens after which the reply is cut, and REPLY_END: the end of what is given of
+            each reply, without its EOS.
         answer: What forces an answer, and the tokens that write each.
         snapshots: Caches that these rollouts left; texts that are in none are read again.
 
@@ -146,8 +147,8 @@ class _Reader:
     store: Callable[[Sequence[_Fork], Tensor], None]
 
     def branch(self, forks: Sequence[_Fork], snapshots: Sequence[CacheSnapshot]) -> None:
-        """A row holds what its cache lacks of a rollout's text, and behind it all forks (or as many as may stand in a row),
-        told apart by the mask. Where there is no cache, the text is read first."""
+        """A row holds what its cache lacks of a rollout's text, and behind it all forks (or as many as may
+        stand in a row), told apart by the mask. Where there is no cache, the text is read first."""
         by_rollout: dict[Place, list[_Fork]] = {}
         for f in sorted(forks, key=lambda f: (f.prompt, f.dose)):  # rows that may share a text are neighbours
             by_rollout.setdefault((f.dose, f.prompt), []).append(f)
@@ -190,7 +191,7 @@ class _Reader:
         self.store([f for some in batch for f in some], logits[row, slot])
 
     def _read_texts(self, texts: Sequence[Sequence[int]]) -> tuple[Cache, Tensor]:
-        """A cache of the texts, and the position [text, column] that each of its columns holds, −1 for none."""
+        """A cache of the texts, and the position [text, column] of each of its columns, −1 for none."""
         ids, mask = self.lm.pad_rows(texts)
         cache = self.lm.new_cache()
         for start in range(0, ids.shape[1], PIECE):

@@ -83,7 +83,8 @@ class _Job:
         except RuntimeError as error:
             if not (self.places and out_of_memory(error)):
                 raise
-        # What may save time later goes first. Outside the except block: the traceback would keep the tensors alive.
+        # What may save time later goes first. Outside the except block: the traceback would keep the tensors
+        # alive.
         self.places = {}
         self.snapshots.clear()
         self.write(batch)

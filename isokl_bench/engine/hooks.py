@@ -18,9 +18,10 @@ from isokl_registry import Site
 class Edits:
     """The edits of a steering attached to a model, and the branching of its batches.
 
-    Below the first edited site a text gives the same output whatever the dose. So a batch goes in as distinct texts
-    [g], and branches at that site into [n steered rows; g unsteered rows] (or the steered rows alone): `arrange` says
-    which text each steered row reads, and at which dose. The logits that come out have the rows of the branched batch.
+    Below the first edited site a text gives the same output whatever the dose. So a batch goes in as distinct
+    texts [g], and branches at that site into [n steered rows; g unsteered rows] (or the steered rows alone):
+    `arrange` says which text each steered row reads, and at which dose. The logits that come out have the
+    rows of the branched batch.
     """
 
     def __init__(self, lm: LanguageModel, steering: Steering) -> None:
@@ -80,7 +81,7 @@ class Edits:
         return edit
 
     def _widen_block(self, layer: int) -> Any:
-        """Masks and positions come to every block with a row per text: give the blocks above the branch their rows."""
+        """Masks and positions have a row per text: give the blocks above the branch those of their rows."""
         entry = self.inner and layer == self.first
 
         def widen(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -116,7 +117,7 @@ class Edits:
 
 @contextmanager
 def attached(lm: LanguageModel, steering: Steering) -> Iterator[Edits]:
-    """Attach the edits for the length of a `with` block; they are gone afterwards, whatever happened in it."""
+    """Attach the edits for the length of a `with` block, whatever happens in it."""
     edits = Edits(lm, steering)
     handles: list[Any] = []
     try:

@@ -1,4 +1,4 @@
-"""One view of every causal language model: its blocks, its Linears, its ids, and a forward pass over padded rows."""
+"""One view of every causal language model: blocks, Linears, ids, and a forward pass over padded rows."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class LanguageModel:
 
     @property
     def croppable(self) -> bool:
-        """Whether a cache is keys and values per position, so that it can be cut at any token (no recurrent state)."""
+        """Whether a cache can be cut at any token: keys and values per position, no recurrent state."""
         return self._attention_kinds() <= {"full_attention", "sliding_attention"}
 
     @property
@@ -83,7 +83,7 @@ class LanguageModel:
             raise self._no_linear(site.layer, site.linear) from None
 
     def sites(self, layers: Sequence[int], linears: Sequence[str]) -> list[Site]:
-        """The sites of a method: each of its `linears` in every block, or the blocks' outputs when it names none.
+        """The sites of a method: its `linears` in every block, or the blocks' outputs when it names none.
 
         Args:
             layers: Block indices.
@@ -159,7 +159,7 @@ class LanguageModel:
         return out.logits.float()  # type: ignore[no-any-return]
 
     def _masks(self, rows: BranchedRows) -> Any:
-        """What to add to the attention scores [b, 1, s, keys]; one for each kind of layer, if there are several."""
+        """What to add to the attention scores [b, 1, s, keys], by kind of layer if there are several."""
         masks = {}
         for kind in self._attention_kinds():
             sees = rows.sees
@@ -203,8 +203,8 @@ class LanguageModel:
         """Bytes that are safe to use."""
         if self.device.type == "cuda":
             return 0.7 * torch.cuda.mem_get_info(self.device)[0]
-        # Of all there is, not of what happens to be free: the same run should be batched alike, to come out the same to
-        # the last bit. Processes that share the processor share the memory.
+        # Of all there is, not of what happens to be free: the same run should be batched alike, to come out
+        # the same to the last bit. Processes that share the processor share the memory.
         return 0.5 * machine_memory() * min(1.0, torch.get_num_threads() / processors())
 
     def _eos(self) -> tuple[int, ...]:
@@ -226,8 +226,9 @@ class LanguageModel:
             adds = self.tokenizer.encode("hello")[:1] == [bos]
             if adds and bos not in self.chat.ids("hello")[:1]:
                 notes.append(
-                    f"the tokenizer begins every text with {self.tokenizer.bos_token}, and the chat template does not: many "
-                    "models are much worse without; --chat-template FILE takes one that begins with {{ bos_token }}"
+                    f"the tokenizer begins every text with {self.tokenizer.bos_token}, and the chat template "
+                    "does not: many models are much worse without; --chat-template FILE takes one that "
+                    "begins with {{ bos_token }}"
                 )
         return notes
 
@@ -251,6 +252,6 @@ def find_blocks(model: nn.Module, count: int) -> nn.ModuleList:
         return fitting[0][1]
     seen = ", ".join(f"{name} ({len(module)})" for name, module in lists) or "none"
     raise IsoklError(
-        f"cannot find the transformer blocks of {type(model).__name__}: looked for a ModuleList of {count} at "
-        f"{', '.join(BLOCK_PATHS)}, then anywhere; its ModuleLists: {seen}"
+        f"cannot find the transformer blocks of {type(model).__name__}: looked for a ModuleList of {count} "
+        f"at {', '.join(BLOCK_PATHS)}, then anywhere; its ModuleLists: {seen}"
     )

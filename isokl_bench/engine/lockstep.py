@@ -28,14 +28,15 @@ WORTH = 512  # tokens that reading a shared beginning once must save, for that t
 class Lockstep:
     """One batch of rows from prompt to last token.
 
-    Row i of n is row[i] of the transcript, at dose[i]. It has written t[i] tokens, the last of them last[i], and reads
-    text[i] of g; the base model reads base[i], the same unless the row has a context of its own. Rows that have written
-    the same share their text, so one unsteered row serves them all. It also is the row of dose 0, if there is one; the m
-    others are steered. Logits are [m steered; g unsteered], those of row i at at[i]. The tokens of a step are looked at,
-    which waits for the device: what follows differs where they do, and a shared text is worth more than the wait.
+    Row i of n is row[i] of the transcript, at dose[i]. It has written t[i] tokens, the last of them last[i],
+    and reads text[i] of g; the base model reads base[i], the same unless the row has a context of its own.
+    Rows that have written the same share their text, so one unsteered row serves them all. It also is the row
+    of dose 0, if there is one; the m others are steered. Logits are [m steered; g unsteered], those of row i
+    at at[i]. The tokens of a step are looked at, which waits for the device: what follows differs where they
+    do, and a shared text is worth more than the wait.
 
-    too_strong: asked with a dose's place. places: where in a rollout the rows stand that leave their caches; the others
-    leave nothing. tell: told every few tokens how many are still to be generated at most.
+    too_strong: asked with a dose's place. places: where in a rollout the rows stand that leave their caches;
+    the others leave nothing. tell: told every few tokens how many are still to be generated at most.
     """
 
     def __init__(
@@ -136,8 +137,8 @@ class Lockstep:
         return drafts, self.lm.forward(ids[:, start:], self.mask, self.cache, keep=keep)
 
     def _begin(self, texts: Sequence[Sequence[int]], limit: int) -> int:
-        """Read what all texts begin with, in one row per dose, where that is worth it. Returns how many columns of the
-        batch (`limit` at most) are in the cache then."""
+        """Read what all texts begin with, in one row per dose, where that is worth it. Returns how many
+        columns of the batch (`limit` at most) are in the cache then."""
         size, doses = min(limit, shared(texts)), np.unique(self.strength[self.steered])
         if size < 1 or size * (len(texts) + self.m - len(doses) - 1) < WORTH:
             return 0
@@ -160,7 +161,7 @@ class Lockstep:
         return size
 
     def _draft(self, row: int) -> tuple[int, ...]:
-        """What is guessed and worth feeding: neither EOS nor the last token of the window says anything of a next one."""
+        """What is guessed and worth feeding: after EOS and the window's last token nothing comes."""
         if self.drafts is None:
             return ()
         guess = self.drafts[row, : self.transcript.window[row] - 1]
@@ -176,7 +177,7 @@ class Lockstep:
         return torch.as_tensor(index, device=self.lm.device)
 
     def _step(self, logits: Tensor) -> None:
-        """Take the rows' next tokens from logits [m + g, v], and note the numbers without waiting for them."""
+        """Take the rows' next tokens from logits [m + g, v]; the numbers are noted, and not waited for."""
         at = self._device(self.at)
         token = logits.max(-1).indices[at]  # argmax takes three times as long on a CPU
         if self.noise:
@@ -186,8 +187,8 @@ class Lockstep:
         self._write(np.flatnonzero(self.alive), token.cpu().numpy())
 
     def _draw(self, logits: Tensor, at: Tensor, token: Tensor) -> None:
-        """Replace the tokens of rows that are sampled. Noise is drawn for rows that still need any: all that are alive
-        have written equally much."""
+        """Replace the tokens of rows that are sampled. Noise is drawn for rows that still need any: all that
+        are alive have written equally much."""
         rows: dict[tuple[tuple[int, ...], int], list[int]] = {}
         for i in np.flatnonzero(self.alive):
             _, prompt, _, sampler = self.transcript.rows[self.row[i]]
@@ -204,8 +205,8 @@ class Lockstep:
         self.alive = self.alive & ~self.ends[token] & (self.t < self.transcript.window[self.row])
 
     def _verify(self, logits: Tensor, drafts: list[tuple[int, ...]]) -> None:
-        """Take from logits [m + g, k, v] every token up to the first that its draft did not guess (that token itself is
-        right), and cut the rest out of the caches."""
+        """Take from logits [m + g, k, v] every token up to the first that its draft did not guess (that token
+        itself is right), and cut the rest out of the caches."""
         k, at, base = logits.shape[1], self.at, self.m + self.base
         token = logits.max(-1).indices[self._device(at)]
         found = token.cpu().numpy()
@@ -229,15 +230,15 @@ class Lockstep:
         self._cut(k - 1 - first, drafts)
 
     def _cut(self, back: Ints, drafts: list[tuple[int, ...]]) -> None:
-        """Keep the rows that go on, without the last back[i] positions, and one text for all that have the same."""
+        """Keep the rows that go on, less the last back[i] positions, and one text for all that share it."""
         rows = np.flatnonzero(self.alive)
         if not len(rows):
             return
         cut = [drafts[i][: len(drafts[i]) - back[i]] for i in rows]
         texts = list(zip(self.contexts[:, rows].flatten(), [*cut, *cut], strict=True))
         places = zip([*self.text[rows], *self.base[rows]], [*back[rows], *back[rows]], strict=True)
-        # Rows that share a text may have had drafts of different length: cut it from the one that loses least, so that
-        # lower and upper caches come out equally long.
+        # Rows that share a text may have had drafts of different length: cut it from the one that loses
+        # least, so that lower and upper caches come out equally long.
         distinct = dict(sorted(zip(texts, places, strict=True), key=lambda pair: -pair[1][1]))
         order = {text: place for place, text in enumerate(distinct)}
         source, loses = (list(map(int, part)) for part in zip(*distinct.values(), strict=True))
@@ -258,7 +259,7 @@ class Lockstep:
         )
 
     def _forward(self) -> Tensor:
-        """Logits [m + g, v] after each row's last token. A text whose rows have gone apart becomes several."""
+        """Logits [m + g, v] after the rows' last tokens. A text whose rows have parted becomes several."""
         live, g = np.flatnonzero(self.alive), len(self.mask)
         texts = np.stack([self.text[live], self.base[live]])
         pairs, place = np.unique(texts * self.lm.vocab + self.last[live], return_inverse=True)

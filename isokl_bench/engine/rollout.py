@@ -1,4 +1,4 @@
-"""Rollouts: what steered and base model say of the same texts, token by token, for many doses and prompts at once."""
+"""Rollouts: what steered and base model say of the same texts, for many doses and prompts at once."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from isokl_registry import TokenValues
 class Rollout:
     """What a rollout leaves, each array [dose, prompt, token]; NaN (tokens: -1) where a row has ended.
 
-    tokens: ids the steered model wrote. kl: KL(steered ‖ base), nats. nll: −log p_base of the token, nats. complete:
-    [dose], False where the dose was dropped early; its missing tokens are then 0. finite: [dose], False where logits
-    were NaN or infinite; kl and nll are infinite there. snapshots: caches of rows, where they were asked for and memory
-    allows.
+    tokens: ids the steered model wrote. kl: KL(steered ‖ base), nats. nll: −log p_base of the token, nats.
+    complete: [dose], False where the dose was dropped early; its missing tokens are then 0. finite: [dose],
+    False where logits were NaN or infinite; kl and nll are infinite there. snapshots: caches of rows, where
+    they were asked for and memory allows.
     """
 
     tokens: Ints
@@ -88,11 +88,12 @@ def rollout(
         doses: The k doses; 0 is the base model.
         window: t, the most tokens of a row.
         sampler: None for greedy.
-        too_strong: Asked every few tokens with a dose's index and what it has produced so far (0 for what is still to
-            come); True drops the dose.
-        drafts: [k, n, t], −1 after the end: guesses of the greedy text. They change nothing but the time: what a guess
-            has right is read in one forward pass.
-        keep_caches: For forks of this rollout; a quarter of the memory at most, and none when that does not suffice.
+        too_strong: Asked every few tokens with a dose's index and what it has produced so far (0 for what is
+            still to come); True drops the dose.
+        drafts: [k, n, t], −1 after the end: guesses of the greedy text. They change nothing but the time:
+            what a guess has right is read in one forward pass.
+        keep_caches: For forks of this rollout; a quarter of the memory at most, and none when that does not
+            suffice.
         tell: Called with the share of all tokens that has been generated.
 
     Returns:

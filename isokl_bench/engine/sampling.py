@@ -1,4 +1,4 @@
-"""Sampling at temperature 1 so that a text depends on its seed and prompt alone, never on how rows were batched."""
+"""Sampling at temperature 1, so that a text depends on its seed and prompt alone, not on its batch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sampler:
-    """Temperature 1, by Gumbel noise drawn per (seed, prompt, token): the same for every dose and in every batch."""
+    """Temperature 1, by Gumbel noise drawn per (seed, prompt, token): the same at every dose."""
 
     seed: int
 
     def generator(self, prompt: Sequence[int]) -> torch.Generator:
-        """The source of noise of a prompt (token ids), one uniform number per token of the vocabulary and step."""
+        """The source of a prompt's noise: a uniform number per step and token of the vocabulary."""
         key = hashlib.sha256(f"{self.seed}:{list(prompt)}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
 

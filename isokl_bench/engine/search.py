@@ -1,7 +1,7 @@
 """The search for the dose at which a stat meets its target: what to try next, and what was found.
 
-It knows nothing of models: a function reads the stat, at many doses together. Doses here are sizes, all of them positive,
-and what is tried follows from the numbers that were read and from nothing else."""
+It knows nothing of models: a function reads the stat, at many doses together. Doses here are sizes, all of
+them positive, and what is tried follows from the numbers that were read and from nothing else."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike
 from isokl_registry.interval import Ends
 
 LOOKS = (6, 6)  # doses of the two looks: so many of the whole range, then so many between two of those
-# Doses of the first round, from so far below to so far above where the look saw the root: steered texts drift, and
-# what is read along them is higher than what the look reads along the prompts.
+# Doses of the first round, from so far below to so far above where the look saw the root: steered texts
+# drift, and what is read along them is higher than what the look reads along the prompts.
 FIRST, BELOW, ABOVE = 5, 2.2, 1.2
 INSIDE = 1  # doses of a later round inside the bracket, beside the root as it is then thought
 OUTSIDE = (1.4, 2.0, 8.0, 64.0)  # of a later round where there is no bracket yet: × or ÷ the last dose tried
@@ -31,7 +31,7 @@ APART = 1.1  # doses nearer to a root than by this factor say more of single tok
 
 
 class Outcome(StrEnum):
-    """How a search ends. In a jump the stat steps over the target between two doses; else the doses ended first."""
+    """How a search ends. In a jump the stat steps over the target; else the doses ended first."""
 
     CONVERGED = "converged"
     JUMP = "jump"
@@ -41,9 +41,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One dose tried. value: the stat over `tokens` tokens. Not `complete`: certain to exceed value (too strong), or
-    infinite because logits were not finite; how far such a dose had come is left out, for that depends on how rows were
-    batched. ends: the stat's interval, of a complete one."""
+    """One dose tried. value: the stat over `tokens` tokens. Not `complete`: certain to exceed value (too
+    strong), or infinite because logits were not finite; how far such a dose had come is left out, for that
+    depends on how rows were batched. ends: the stat's interval, of a complete one."""
 
     round: int
     dose: float
@@ -57,8 +57,9 @@ class Evaluation:
 class Round:
     """Doses to be read together, ascending, and which of them to their end.
 
-    Those in `full` are, however strong they are. So is the least of those that exceed the ceiling, unless one has been
-    in an earlier round (`settled`): the bracket's upper side and the end of the interval are read from it."""
+    Those in `full` are, however strong they are. So is the least of those that exceed the ceiling, unless one
+    has been in an earlier round (`settled`): the bracket's upper side and the end of the interval are read
+    from it."""
 
     number: int
     doses: list[float]
@@ -83,7 +84,7 @@ class Round:
         return Evaluation(self.number, dose, math.inf, 0, False)
 
     def settle(self, found: Sequence[Evaluation]) -> list[Evaluation]:
-        """Count as dropped what came to its end by the chance of its batch: every dose that could have been dropped."""
+        """Count as dropped every dose that could have been: its batch may have brought it to its end."""
         settled, counted = self.settled, []
         for one in found:
             strong = one.complete and one.value > self.ceiling
@@ -97,9 +98,10 @@ class Round:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search ends with, doses and interval as sizes. chosen: the evaluation at the coefficient. above: after a
-    jump, that of its other side. low, high: of the coefficient; 0 and infinity where the interval is open. slope: d log
-    stat / d log dose, None after a jump. Neither interval nor slope where the target was not crossed."""
+    """What a search ends with, doses and interval as sizes. chosen: the evaluation at the coefficient. above:
+    after a jump, that of its other side. low, high: of the coefficient; 0 and infinity where the interval is
+    open. slope: d log stat / d log dose, None after a jump. Neither interval nor slope where the target was
+    not crossed."""
 
     outcome: Outcome
     chosen: Evaluation
@@ -114,8 +116,8 @@ class Found:
 class Search:
     """Of doses in [least, most] the one at which a stat first meets the target, to within the tolerance.
 
-    The stat of greedy text is a step function of the dose, so its root may be a jump; then the largest dose at or under
-    the target is the answer, see METRICS.
+    The stat of greedy text is a step function of the dose, so its root may be a jump; then the largest dose
+    at or under the target is the answer, see METRICS.
 
     Args:
         target, tolerance: Of the stat, in its unit.
@@ -162,13 +164,13 @@ class Search:
         self.report(new)
 
     def best(self) -> Evaluation | None:
-        """The evaluation nearest to the target, if one is within the tolerance before the stat first exceeds it."""
+        """The evaluation nearest to the target, among those within the tolerance before it is exceeded."""
         within = list(takewhile(lambda one: one.value <= self.target + self.tolerance, self.tried))
         hits = [one for one in within if one.complete and abs(one.value - self.target) <= self.tolerance]
         return min(hits, key=lambda one: (abs(one.value - self.target), one.dose), default=None)
 
     def bracket(self) -> tuple[Evaluation | None, Evaluation | None]:
-        """The neighbours between which the stat first passes the target: (largest dose under, smallest over)."""
+        """Where the stat first passes the target: (the largest dose under it, the smallest over it)."""
         under = None
         for one in self.tried:
             if one.value > self.target:
@@ -177,7 +179,7 @@ class Search:
         return under, None
 
     def next(self) -> tuple[list[float], list[float]]:
-        """Doses of the next round, and those that the interval lacks; none when there is nothing left to try."""
+        """Doses of the next round, and those that the interval lacks; none when nothing is left to try."""
         under, over = self.bracket()
         if over is None:
             last = self.tried[-1].dose
@@ -233,8 +235,8 @@ class Search:
         return log_slope([one.dose for one in ended], [one.value for one in ended], self.target)
 
     def _interval(self, root: float, number: int) -> Ends:
-        """Of the coefficient, from the stat's intervals at all doses read to their end; where it ends beyond them, more
-        are read."""
+        """Of the coefficient, from the stat's intervals at all doses read to their end; where it ends beyond
+        them, more are read."""
         for more in range(MORE + 1):
             low, high = self.ends(root)
             missing = self._beyond(low, high)
@@ -244,8 +246,8 @@ class Search:
         return low, high
 
     def _beyond(self, low: float, high: float) -> list[float]:
-        """Doses to read to their end because an interval ends at 0 or infinity, beyond all that were; none where it is open
-        because the stat's own is, which more doses do not mend."""
+        """Doses to read to their end because an interval ends at 0 or infinity, beyond all that were; none
+        where it is open because the stat's own is, which more doses do not mend."""
         ended = self._ended()
         first, last = self.tried[0].dose, self.tried[-1].dose
         doses = []
@@ -258,8 +260,8 @@ class Search:
         return doses
 
     def _dropped(self, beyond: float) -> list[float]:
-        """The first dose beyond that was too strong to be read to its end, unless such a dose has been: the coefficient's
-        interval should end below it."""
+        """The first dose beyond that was too strong to be read to its end, unless such a dose has been: the
+        coefficient's interval should end below it."""
         after = [one for one in self.tried if one.dose > beyond]
         after = list(takewhile(lambda one: one.value < math.inf, after))
         if any(one.complete and one.value > self.ceiling for one in after):
@@ -267,8 +269,7 @@ class Search:
         return [one.dose for one in after if not one.complete][:1]
 
     def ends(self, root: float) -> Ends:
-        """Of the interval of a root, one of the doses read to their end, as they give it: 0 or infinity where it ends
-        beyond."""
+        """The interval of a root, a dose read to its end, from all such doses: 0 or infinity beyond them."""
         ended = self._ended()
         return crossing_interval(list(ended), list(ended.values()), self.target, root)
 
@@ -280,7 +281,7 @@ class Search:
 def first_doses(
     look: Callable[[Sequence[float]], Sequence[float]], target: float, least: float, most: float
 ) -> list[float]:
-    """Doses around the order of magnitude that two looks find: at doses of the whole range, then between two of them.
+    """Doses around the order of magnitude that two looks find: over the whole range, then between two.
 
     Args:
         look: The stat at some doses, roughly; infinite where logits are not finite.
@@ -294,12 +295,13 @@ def first_doses(
         after = int((values > target).argmax()) if (values > target).any() else count - 1
         ends = (grid[max(after - 1, 0)], grid[max(after, 1)])
     root = np.clip(crossing(grid, values, target), least, most)
-    return np.clip(np.geomspace(root / BELOW, root * ABOVE, FIRST), least, most).tolist()  # type: ignore[no-any-return]
+    doses: list[float] = np.clip(np.geomspace(root / BELOW, root * ABOVE, FIRST), least, most).tolist()
+    return doses
 
 
 def crossing(doses: Sequence[float], values: ArrayLike, target: float) -> float:
-    """The dose at which a stat first passes its target: interpolated on (log dose, log value), or on the value itself
-    from one that is clearly negative.
+    """The dose at which a stat first passes its target: interpolated on (log dose, log value), or on the
+    value itself from one that is clearly negative.
 
     Args:
         doses: Ascending, positive.
@@ -325,7 +327,7 @@ def crossing(doses: Sequence[float], values: ArrayLike, target: float) -> float:
 
 
 def crossing_interval(doses: Sequence[float], ends: Sequence[Ends], target: float, root: float) -> Ends:
-    """The doses around a root at which the interval of the stat holds the target: the prompts do not tell them from it.
+    """The doses around a root that prompts do not tell from it: there the stat's interval holds the target.
 
     Args:
         doses: Ascending, positive, not all above the root.
@@ -334,8 +336,8 @@ def crossing_interval(doses: Sequence[float], ends: Sequence[Ends], target: floa
         root: The dose whose interval it is.
 
     Returns:
-        The ends, with the root in between; 0 or infinity where the interval goes on beyond the doses, or where an end of
-        the stat's is open as far as they go.
+        The ends, with the root in between; 0 or infinity where the interval goes on beyond the doses, or
+        where an end of the stat's is open as far as they go.
     """
     here = bisect_right(doses, root) - 1
     lows, highs = zip(*ends, strict=True)
@@ -346,8 +348,9 @@ def crossing_interval(doses: Sequence[float], ends: Sequence[Ends], target: floa
 
 
 def log_slope(doses: Sequence[float], values: Sequence[float], target: float) -> float | None:
-    """d log value / d log dose where a stat first passes its target: the line of least squares through the values from
-    the nearest dose that is 10 % under that root to the nearest that is 10 % above it, or as far as there are any.
+    """d log value / d log dose where a stat first passes its target: the line of least squares through the
+    values from the nearest dose that is 10 % under that root to the nearest that is 10 % above it, or as far
+    as there are any.
 
     Args:
         doses: Ascending, positive.

@@ -21,8 +21,8 @@ from isokl_registry import IsoklError, Method, Registry, Site, load_registry
 class Steering:
     """Tensors per site (float32, CPU) and what a bare vector file leaves to guessing: see `metadata`.
 
-    Steerings of linear methods on one model compose: `a + b`, `a - b`, `-a`, `0.5 * a`. At dose c, `3 * a + b` does what
-    a does at dose 3c and b at dose c, together.
+    Steerings of linear methods on one model compose: `a + b`, `a - b`, `-a`, `0.5 * a`. At dose c, `3 * a +
+    b` does what a does at dose 3c and b at dose c, together.
     """
 
     method: Method

@@ -1,5 +1,5 @@
-"""Rollouts and forks under a system message: the model with it and the model without it read the same words, each after
-its own prompt."""
+"""Rollouts and forks under a system message: the model with it and the model without it read the same words,
+each after its own prompt."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def system_rollout(
         lm: The model.
         prompts: Token ids of n prompts.
         with_system: Those of the same prompts under the system message.
-        alphas: 0 is the model itself, whose KL is 0 exactly, anything else the model under the system message.
+        alphas: 0 is the model itself, whose KL is 0 exactly, anything else the model under the system
+            message.
         window: t, the most tokens of a row.
         sampler: None for greedy; its noise is that of the bare prompt, the same at every alpha.
 

@@ -36,8 +36,8 @@ def teacher_forced(
         positions: How many tokens are scored, from the last; shorter prompts have NaN in front.
 
     Returns:
-        The values of every dose (k, arrays [n, positions]; infinite where logits are not finite), and those of the base
-        model. nll is of the token that the model itself finds likeliest.
+        The values of every dose (k, arrays [n, positions]; infinite where logits are not finite), and those
+        of the base model. nll is of the token that the model itself finds likeliest.
 
     Raises:
         IsoklError: When the base model's logits are not finite.

@@ -1,5 +1,5 @@
-"""What several rollouts write, each row of it once: rollouts that share rows (the same dose on the same prompt, drawn
-alike) or the beginning of longer ones need no generation of their own."""
+"""What several rollouts write, each row of it once: rollouts that share rows (the same dose on the same
+prompt, drawn alike) or the beginning of longer ones need no generation of their own."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Ints = NDArray[np.int64]
 class Wanted:
     """A rollout to be made: `window` tokens (fewer after EOS) from every prompt (token ids) at every dose.
 
-    sampler: None for greedy. contexts: what the rows read in place of the prompts, as under a system message; the base
-    model reads the prompts all the same."""
+    sampler: None for greedy. contexts: what the rows read in place of the prompts, as under a system message;
+    the base model reads the prompts all the same."""
 
     prompts: Sequence[Sequence[int]]
     doses: Sequence[float]
@@ -39,7 +39,7 @@ class Wanted:
 
 
 class Row(NamedTuple):
-    """What tells a row from others: its dose, the base model's prompt, what it reads itself, and what draws its tokens."""
+    """What makes a row: its dose, the base model's prompt, what it reads itself, what draws its tokens."""
 
     dose: float
     prompt: tuple[int, ...]
@@ -51,8 +51,8 @@ class Row(NamedTuple):
 class Transcript:
     """Every distinct row of some rollouts, as far as it has been written.
 
-    window: [row], the most tokens that anybody wants of it. dose: [row], places in `doses`. prompt, context: [row],
-    places in `prompts`. tokens, kl, nll: [row, token], complete, finite: [dose], as in a Rollout.
+    window: [row], the most tokens that anybody wants of it. dose: [row], places in `doses`. prompt, context:
+    [row], places in `prompts`. tokens, kl, nll: [row, token], complete, finite: [dose], as in a Rollout.
     """
 
     rows: list[Row]

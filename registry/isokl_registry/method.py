@@ -18,7 +18,7 @@ State = Mapping[str, "Tensor"]
 
 @dataclass(frozen=True, order=True)
 class Site:
-    """Where an edit sits: the output of block `layer` (0 is the first), or of one Linear inside that block."""
+    """Where an edit sits: the output of block `layer` (0 is the first), or of one Linear inside it."""
 
     layer: int
     linear: str = ""
@@ -34,7 +34,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Activations of the contrast pairs at one site: row i of both is the same message under opposite personas.
+    """Activations of contrast pairs at one site: row i of both is one message under opposite personas.
 
     positive, negative: [n, d] float32 on the CPU, at the last token. module: the block or Linear at the site.
     """
@@ -61,13 +61,13 @@ class Method(Component, ABC):
             def fit(self, contrast): return {"v": ...}
             def edit(self, output, dose, input, state): return output + dose * state["v"]
 
-    `linears` names the Linears inside a block to edit (as in `named_modules`); empty means the block's output. An entry
-    may list names that architectures use for the same thing, "self_attn.o_proj|attn.c_proj": the first that a block has.
-    `dose_range` is the range of |dose| in which the edit makes sense.
-    `linear` promises that the state is one vector, `v` [d], and the edit `output + dose * state["v"]`: only then may
-    steerings be added and scaled, as `a + 0.5 * b`.
-    `same_as` names the method whose steering this one always is, by another way: where both were run, rankings have one
-    row for the two.
+    `linears` names the Linears inside a block to edit (as in `named_modules`); empty means the block's
+    output. An entry may list names that architectures use for the same thing, "self_attn.o_proj|attn.c_proj":
+    the first that a block has. `dose_range` is the range of |dose| in which the edit makes sense.
+    `linear` promises that the state is one vector, `v` [d], and the edit `output + dose * state["v"]`: only
+    then may steerings be added and scaled, as `a + 0.5 * b`.
+    `same_as` names the method whose steering this one always is, by another way: where both were run,
+    rankings have one row for the two.
     """
 
     kind: ClassVar[str] = "method"

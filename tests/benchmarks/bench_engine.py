@@ -112,8 +112,8 @@ def test_overhead_real():
 
 
 def overhead(name: str, subject: subjects.Subject, window: int, times: int) -> None:
-    """Steered at the first block, one dose, no two rows alike and none ending: the steered and as many unsteered rows go
-    through all blocks but the first, as twice the rows do in the bare model."""
+    """Steered at the first block, one dose, no two rows alike and none ending: the steered and as many
+    unsteered rows go through all blocks but the first, as twice the rows do in the bare model."""
     lm = subject.lm
     lm.eos = ()
     (state,) = subject.steering.state.values()

@@ -28,8 +28,9 @@ ALPHAS = (0.0, 0.25, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class Pool:
-    """doses [k], ascending; kl, nll [k, prompt, token] steered, own [prompt, token]: NLL of the unsteered text; NaN
-    where a row has ended. ratio [alpha, prompt]: log p(target answer) − log p(other) at the start of the reply."""
+    """doses [k], ascending; kl, nll [k, prompt, token] steered, own [prompt, token]: NLL of the unsteered
+    text; NaN where a row has ended. ratio [alpha, prompt]: log p(target answer) − log p(other) at the start
+    of the reply."""
 
     doses: Array
     kl: Array

@@ -6,8 +6,8 @@ In a plugin's test file two lines make one test for each law:
 
     test_laws = laws("my_method")  # or laws("my_method[rank=2]")
 
-`isokl plugins check my_method` runs the same laws and prints a table. Nothing here needs pytest but `laws`, and torch,
-numpy and safetensors are imported when a law is run.
+`isokl plugins check my_method` runs the same laws and prints a table. Nothing here needs pytest but `laws`;
+torch, numpy and safetensors are imported when a law is run.
 """
 
 from isokl_registry.conformance.all_laws import LAWS

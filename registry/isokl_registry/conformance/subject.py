@@ -30,8 +30,8 @@ class Subject:
 def find(spec: str, registry: Registry) -> list[Subject]:
     """The plugins of that name, of whatever kind: `name`, or `name[key=value]` for those with parameters.
 
-    Raises IsoklError with the nearest name when there is none; its own plugin may have failed to load, so the failures
-    are named too."""
+    Raises IsoklError with the nearest name when there is none; its own plugin may have failed to load, so the
+    failures are named too."""
     name, params = parse_spec(spec)
     found = [of_kind[name] for of_kind in registry.entries.values() if name in of_kind]
     if not found:

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While it is entered: the shapes of tensors that were neither given nor computed meanwhile, in `strangers`.
+    """While it is entered: the shapes of tensors neither given nor computed meanwhile, in `strangers`.
 
     Single numbers do not count: they mix with tensors on any device."""
 

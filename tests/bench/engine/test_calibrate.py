@@ -1,4 +1,4 @@
-"""Calibration on real forward passes: against the oracle, where a method breaks, and with early exit on and off."""
+"""Calibration on real models: against the oracle, where a method breaks, with early exit on and off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forks: branched rows, snapshots of caches and replays against teacher forcing the whole text, on every architecture."""
+"""Forks: branched rows, snapshots and replays against teacher forcing, on every architecture."""
 
 from __future__ import annotations
 

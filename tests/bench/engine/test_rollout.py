@@ -197,7 +197,7 @@ def test_inner_linears_are_steered_as_by_the_oracle(lm):
 
 
 def test_a_text_is_computed_once(tiny):
-    """Below the edited site a batch has a row per text, however many doses read it; above, one unsteered row each."""
+    """Below the edited site a batch has a row per text, whatever doses read it; above, one unsteered row."""
     prompts = [tiny.chat.ids(text) for text in TEXTS]
     lower, upper = [], []
     handles = [

@@ -33,7 +33,7 @@ WIDTH = 1.3  # the stat's interval is from so many times less to so many times m
 
 @dataclass
 class Curve:
-    """A stat of the dose in place of a model. look: what is read before the first round; by default the same."""
+    """A stat of the dose in place of a model. look: what is read before the first round, if another."""
 
     value: Callable[[float], float]
     look: Callable[[float], float] | None = None
@@ -207,7 +207,7 @@ def test_a_stat_that_breaks_jumps_where_it_does_so_under_the_target(curve, share
 @settings(max_examples=100, deadline=None)
 @given(curve=ANY)
 def test_what_batches_leave_unread_changes_nothing(curve):
-    """Whether strong doses were dropped on the way or came to their end: what is found, and kept, is the same."""
+    """Whether strong doses were dropped on the way or came to their end: what is found is the same."""
     early, whole = Curve(curve), Curve(curve, early=False)
     assert early.found() == whole.found()
     assert early.search.tried == whole.search.tried
@@ -227,7 +227,7 @@ def test_doses_stay_in_the_range_of_the_method(curve, ends):
 
 
 def complete(*doses: float, early: bool = True) -> dict[float, bool]:
-    """Which doses of a first round count as read to their end, where those between 3 and 4 break and 2 is too strong."""
+    """Which doses of a first round count as read to their end; between 3 and 4 they break, 2 is strong."""
     asked = Round(1, list(doses), [], ceiling=2.0, settled=False)
     curve = Curve(lambda dose: INF if 3 < dose < 4 else dose, early=early)
     return {one.dose: one.complete for one in asked.settle(curve._read(asked))}

@@ -45,7 +45,7 @@ def contexts(lm):
 
 @torch.inference_mode()
 def log_probs(lm, prompt, tokens):
-    """What the model says before each of the tokens, [token, v]: the whole text in one pass of one row, no cache."""
+    """What the model says before each token, [token, v]: the whole text in one pass of one row, no cache."""
     ids = torch.tensor([[*prompt, *tokens]])
     return lm.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
 
