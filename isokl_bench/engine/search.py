@@ -256,17 +256,11 @@ class Search:
         if high == math.inf and ended[max(ended)][0] > -math.inf:
             finite = all(one.value < math.inf for one in self.tried)
             further = [min(self.most, last * OUTSIDE[0])] if last < self.most and finite else []
-            doses += self._dropped(max(ended)) or further
+            # Before any further one the first that was dropped, unless one before it has broken.
+            beyond = (one for one in self.tried if one.dose > max(ended))
+            dropped = [one.dose for one in takewhile(lambda one: one.value < math.inf, beyond)]
+            doses += dropped[:1] or further
         return doses
-
-    def _dropped(self, beyond: float) -> list[float]:
-        """The first dose beyond that was too strong to be read to its end, unless such a dose has been: the
-        coefficient's interval should end below it."""
-        after = [one for one in self.tried if one.dose > beyond]
-        after = list(takewhile(lambda one: one.value < math.inf, after))
-        if any(one.complete and one.value > self.ceiling for one in after):
-            return []
-        return [one.dose for one in after if not one.complete][:1]
 
     def ends(self, root: float) -> Ends:
         """The interval of a root, a dose read to its end, from all such doses: 0 or infinity beyond them."""

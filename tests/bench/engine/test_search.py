@@ -44,11 +44,12 @@ class Curve:
     rounds: list[Round] = field(default_factory=list)
     brackets: list[tuple[float, float]] = field(default_factory=list)
 
-    def found(self) -> Found:
+    def found(self, *doses: float) -> Found:
+        """The result of a search that begins with these doses, or where the look says."""
         self.search = Search(self.target, TOLERANCE, self.least, self.most, self._read, self._reported)
         look = self.look or self.value
         first = first_doses(lambda doses: list(map(look, doses)), self.target, self.least, self.most)
-        return self.search.run(first)
+        return self.search.run(doses or first)
 
     def _read(self, asked: Round) -> list[Evaluation]:
         self.rounds.append(asked)
@@ -110,14 +111,16 @@ ANY = st.one_of(
 
 
 @settings(max_examples=300, deadline=None)
-@given(curve=ANY)
-def test_whatever_the_curve(curve):
-    tried = Curve(curve)
+@given(curve=ANY, look=st.one_of(st.none(), ANY))
+def test_whatever_the_curve_and_the_look(curve, look):
+    tried = Curve(curve, look)
     found = tried.found()
     doses = [dose for asked in tried.rounds for dose in asked.doses]
     assert all(LEAST <= dose <= MOST for dose in doses)
-    assert found.rounds <= search.ROUNDS
-    assert len(tried.rounds) <= search.ROUNDS + search.MORE + 1
+    assert found.rounds <= 8
+    assert len(tried.rounds) <= 8 + search.MORE + 1
+    for asked, later in pairwise(tried.rounds):
+        assert max(later.doses) < min((dose for dose in asked.doses if curve(dose) == INF), default=INF)
     for (low, high), (lower, higher) in pairwise(tried.brackets[: found.rounds]):
         assert low <= lower < higher <= high
     assert found.chosen in tried.search.tried
@@ -140,7 +143,7 @@ def test_whatever_the_curve(curve):
     crossed = found.outcome in (Outcome.CONVERGED, Outcome.JUMP)
     assert found.low <= found.chosen.dose <= found.high
     assert crossed or (found.low, found.high, found.slope) == (0, INF, None)
-    again = Curve(curve)
+    again = Curve(curve, look)
     assert again.found() == found
     assert [asked.doses for asked in again.rounds] == [asked.doses for asked in tried.rounds]
 
@@ -224,6 +227,25 @@ def test_doses_stay_in_the_range_of_the_method(curve, ends):
         assert found.chosen.dose == most
     if found.outcome == Outcome.EXCEEDED:
         assert found.chosen.dose == least
+
+
+def test_a_dropped_dose_is_read_to_its_end_where_the_interval_asks_for_it():
+    """4 breaks, so 2 is dropped; 1 is the root, and nothing beyond it has come to its end."""
+    tried = Curve(broken(lambda dose: dose**2, 3))
+    found = tried.found(0.5, 4)
+    assert found.chosen.dose == pytest.approx(1)
+    assert found.high == pytest.approx(WIDTH**0.5)
+    assert [(asked.number, pytest.approx(asked.doses)) for asked in tried.rounds] == [(1, [0.5, 4]), (2, [1, 2]), (3, [2])]  # fmt: skip
+
+
+def test_strong_doses_may_be_dropped_but_for_the_least():
+    def allowed(settled, full=()):
+        asked = Round(2, [1.0, 3.0, 5.0], full, ceiling=2.0, settled=settled)
+        return [asked.may_drop(i, asked.doses[i]) for i in (2, 1, 0, 2)]
+
+    assert allowed(settled=False) == [False, False, False, True]  # 5 only once 3 is known to be strong too
+    assert allowed(settled=True) == [True, True, False, True]
+    assert allowed(settled=True, full=[5.0]) == [False, True, False, False]
 
 
 def complete(*doses: float, early: bool = True) -> dict[float, bool]:
