@@ -229,6 +229,12 @@ def test_doses_stay_in_the_range_of_the_method(curve, ends):
         assert found.chosen.dose == least
 
 
+def test_a_dose_on_target_beyond_one_above_it_is_not_the_answer():
+    found = Curve(lambda dose: 0.4 if dose < 1.5 else 3.0 if dose < 2.5 else 1.0).found(1, 2, 3)
+    assert found.outcome == Outcome.JUMP
+    assert found.chosen.dose < 1.5 <= found.above.dose
+
+
 def test_a_dropped_dose_is_read_to_its_end_where_the_interval_asks_for_it():
     """4 breaks, so 2 is dropped; 1 is the root, and nothing beyond it has come to its end."""
     tried = Curve(broken(lambda dose: dose**2, 3))
