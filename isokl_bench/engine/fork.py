@@ -90,11 +90,7 @@ def fork(
 
     if forks:
         with attached(lm, steering) as edits:
-            reader = _Reader(lm, edits, prompts, tokens, doses, store)
-            if lm.takes_tree_masks:
-                reader.branch(forks, snapshots)
-            else:
-                reader.replay(forks)
+            _Reader(lm, edits, prompts, tokens, doses, store).read(forks, snapshots)
     return ForkValues(points, *values)
 
 
@@ -146,7 +142,13 @@ class _Reader:
     doses: Sequence[float]
     store: Callable[[Sequence[_Fork], Tensor], None]
 
-    def branch(self, forks: Sequence[_Fork], snapshots: Sequence[CacheSnapshot]) -> None:
+    def read(self, forks: Sequence[_Fork], snapshots: Sequence[CacheSnapshot]) -> None:
+        if self.lm.takes_tree_masks:
+            self._branch(forks, snapshots)
+        else:
+            self._replay(forks)
+
+    def _branch(self, forks: Sequence[_Fork], snapshots: Sequence[CacheSnapshot]) -> None:
         """A row holds what its cache lacks of a rollout's text, and behind it all forks (or as many as may
         stand in a row), told apart by the mask. Where there is no cache, the text is read first."""
         by_rollout: dict[Place, list[_Fork]] = {}
@@ -198,7 +200,7 @@ class _Reader:
             self.lm.forward(ids[:, start : start + PIECE], mask[:, : start + PIECE], cache)
         return cache, positions(mask)
 
-    def replay(self, forks: Sequence[_Fork]) -> None:
+    def _replay(self, forks: Sequence[_Fork]) -> None:
         """Every fork as a row of its own, from the first token."""
         ordered = sorted(forks, key=lambda f: (f.point, f.prompt, f.dose))
         longest = max(map(len, self.prompts)) + max(f.point + len(f.suffix) for f in forks)

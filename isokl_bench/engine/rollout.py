@@ -90,8 +90,7 @@ def rollout(
         sampler: None for greedy.
         too_strong: Asked every few tokens with a dose's index and what it has produced so far (0 for what is
             still to come); True drops the dose.
-        drafts: [k, n, t], −1 after the end: guesses of the greedy text. They change nothing but the time:
-            what a guess has right is read in one forward pass.
+        drafts: [k, n, t], −1 after the end: guesses of the greedy text. They change nothing but the time.
         keep_caches: For forks of this rollout; a quarter of the memory at most, and none when that does not
             suffice.
         tell: Called with the share of all tokens that has been generated.
