@@ -1,5 +1,6 @@
-"""The protocol written the slow, obvious way: one prompt, one dose, `model.generate`, rescoring of the whole text
-under both models, plain bisection. It shares no code with the engine except the edit of the method under test."""
+"""The protocol written the slow, obvious way: one prompt, one dose, `model.generate`, rescoring of the whole
+text under both models, plain bisection. It shares no code with the engine except the edit of the method under
+test."""
 
 from __future__ import annotations
 
@@ -73,7 +74,7 @@ def kl_p95(model, blocks, steering, dose, prompts, window, eos) -> float:
 def bisect(
     stat, target: float, tolerance: float, low: float, high: float, rounds: int = 14
 ) -> tuple[float, float, float]:
-    """Plain bisection of stat(dose) on a log scale: (dose, low, high) once within the tolerance or out of rounds."""
+    """Plain bisection of stat(dose) on a log scale: (dose, low, high) within the tolerance, or at the end."""
     for _ in range(rounds):
         middle = (low * high) ** 0.5
         value = stat(middle)

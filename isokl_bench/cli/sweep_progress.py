@@ -13,8 +13,8 @@ import click
 
 from isokl_bench.cli.sweep_plan import duration, named, plan_line
 from isokl_bench.sweep.plan import STORED, Cell
-from isokl_bench.sweep.worker import Outcome, Progress
-from isokl_db import StoreError
+from isokl_bench.sweep.worker import CellResult, Progress
+from isokl_db import Outcome, StoreError
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -26,7 +26,7 @@ class Screen:
     def __init__(self, cells: Sequence[Cell], todo: Sequence[Cell], jobs: int, seconds: float | None) -> None:
         self.cells, self.todo, self.jobs = cells, todo, jobs
         self.guess = seconds / len(todo) * min(jobs, len(todo)) if seconds and todo else None
-        self.outcomes: dict[int, Outcome] = {}
+        self.outcomes: dict[int, CellResult] = {}
         self.begun = time.monotonic()
 
     @property
@@ -55,7 +55,7 @@ class Screen:
     def tell(self, progress: Progress) -> None:
         """A worker has come further."""
 
-    def ended(self, cell: Cell, outcome: Outcome) -> None:
+    def ended(self, cell: Cell, outcome: CellResult) -> None:
         """A cell has ended."""
         self.outcomes[cell.index] = outcome
         self.say(f"[{len(self.outcomes)}/{len(self.todo)}] {self.line(cell, outcome)}")
@@ -63,7 +63,7 @@ class Screen:
     def say(self, line: str) -> None:
         click.echo(line, err=True)
 
-    def line(self, cell: Cell, outcome: Outcome) -> str:
+    def line(self, cell: Cell, outcome: CellResult) -> str:
         """One line about a cell that has ended."""
         if outcome.error is not None:
             return f"{outcome.state}: {cell.label}: {outcome.error}"
@@ -102,7 +102,7 @@ class Quiet(Screen):
 class JsonLines(Screen):
     """One JSON object per cell that has ended, and a summary."""
 
-    def ended(self, cell: Cell, outcome: Outcome) -> None:
+    def ended(self, cell: Cell, outcome: CellResult) -> None:
         self.outcomes[cell.index] = outcome
         found: dict[str, Any] = {"state": outcome.state, "error": outcome.error, "attempt": outcome.attempt}
         found |= {"seconds": round(outcome.seconds, 3), "calibrations": outcome.found}
@@ -146,7 +146,7 @@ class Live(Screen):
         self.bars.update(bar, completed=progress.share, description=words, visible=True, cell=progress.cell)
         self.show_whole()
 
-    def ended(self, cell: Cell, outcome: Outcome) -> None:
+    def ended(self, cell: Cell, outcome: CellResult) -> None:
         for bar in self.bars.tasks:
             if bar.fields.get("cell") == cell.index:
                 self.bars.update(bar.id, completed=0.0, visible=False)
@@ -196,7 +196,9 @@ def show_sweep(
 def _found(row: dict[str, Any]) -> str:
     sign = "" if row["sign"] > 0 else "− "
     dose = (
-        f"stat {row['value']:.2f}" if row["outcome"] == "no_dose" else f"coefficient {row['coefficient']:.4g}"
+        f"stat {row['value']:.2f}"
+        if row["outcome"] == Outcome.NO_DOSE
+        else f"coefficient {row['coefficient']:.4g}"
     )
     text = f"{sign}{row['outcome'].replace('_', ' ')}, {dose}"
     return text + (f", holdout {row['holdout']:.2f}" if row["holdout"] is not None else "")

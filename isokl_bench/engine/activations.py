@@ -1,4 +1,4 @@
-"""Outputs of blocks and Linears at the last token, by hooks (`hidden_states[-1]` would be after the final norm)."""
+"""Outputs of blocks and Linears at the last token, by hooks (`hidden_states[-1]` is after the final norm)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,19 @@ class _Enough(Exception):
 
 @torch.inference_mode()
 def record(lm: LanguageModel, rows: Sequence[Sequence[int]], sites: Sequence[Site]) -> dict[Site, Tensor]:
-    """Output of every site at the last token of every row: [rows, d] float32 on the CPU.
+    """Outputs of the unsteered model at the last token of every row.
 
-    Raises IsoklError naming the layer when an activation is not finite."""
+    Args:
+        lm: The model.
+        rows: Token ids of n texts.
+        sites: Blocks, or Linears inside them.
+
+    Returns:
+        For every site [n, d] float32 on the CPU, d being the width of its output.
+
+    Raises:
+        IsoklError: When an activation is not finite, naming the site.
+    """
     found: dict[Site, list[Tensor]] = {site: [] for site in sites}
     seen: dict[Site, Tensor] = {}
 
@@ -53,6 +63,7 @@ def record(lm: LanguageModel, rows: Sequence[Sequence[int]], sites: Sequence[Sit
     for site, tensor in result.items():
         if not tensor.isfinite().all():
             raise IsoklError(
-                f"activations at block {site} are not finite on the unsteered model: use --dtype float32 or bfloat16"
+                f"activations at block {site} are not finite on the unsteered model: "
+                "use --dtype float32 or bfloat16"
             )
     return result

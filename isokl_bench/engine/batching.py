@@ -11,16 +11,26 @@ from isokl_bench.engine.lm import LanguageModel
 from isokl_registry import IsoklError
 
 T = TypeVar("T")
-PIECE = 4096  # tokens of texts read at once: with more a processor's cache does not hold what goes through a block
+PIECE = 4096  # tokens of texts read at once: what goes through a block should stay in a processor's cache
 
 
 def in_batches(
     lm: LanguageModel, rows: Sequence[T], size: int, work: Callable[[Sequence[T]], object]
 ) -> None:
-    """Call work(batch) for one batch of rows after the other. Where memory runs out the batch is halved, now and for
-    the rest of the run, and done again from its start; `lm.notify` is told.
+    """Call work(batch) for one batch of rows after the other.
 
-    Raises IsoklError when memory does not suffice for one row."""
+    Where memory runs out the batch is halved, now and for the rest of the run, and done again from its start;
+    `lm.notify` is told.
+
+    Args:
+        lm: The model whose memory it is.
+        rows: All rows.
+        size: The most rows of a batch.
+        work: What is done with each.
+
+    Raises:
+        IsoklError: When memory does not suffice for one row.
+    """
     start = 0
     while start < len(rows):
         batch = rows[start : start + max(1, min(size, lm.row_limit))]

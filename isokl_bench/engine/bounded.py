@@ -22,8 +22,9 @@ MEMORY = 2**30  # bytes that a child may take beyond what it begins with
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Python code in this block raises TimeoutError once it has run so long: a loop is stopped, in any thread, at its next
-    line. A single long step inside the interpreter (9**9**9) is not; for that there is `in_child`."""
+    """Python code in this block raises TimeoutError once it has run so long: a loop is stopped, in any
+    thread, at its next line. A single long step inside the interpreter (9**9**9) is not; for that there is
+    `in_child`."""
     end = time.monotonic() + seconds
 
     def check(frame: FrameType, event: str, arg: Any) -> Any:
@@ -40,16 +41,20 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def in_child(job: Callable[[], Any], seconds: float) -> Any:
-    """What `job()` returns (JSON values), computed in a child that is killed when it takes too long or too much memory.
+    """What `job()` returns (JSON values), from a child that is killed when it takes too much time or memory.
 
-    Raises TimeoutError or MemoryError then. Elsewhere than on Linux the job runs here: no fork there is safe beside torch."""
+    Elsewhere than on Linux the job runs here: no fork there is safe beside torch.
+
+    Raises:
+        TimeoutError: When it took longer than `seconds`.
+        MemoryError: When it took more than MEMORY.
+    """
     if sys.platform != "linux":
         return job()
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # of torch's threads, which the child has no use for
+        # It warns of torch's threads, which the child has no use for.
+        warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
         _answer(job, writing)

@@ -1,7 +1,8 @@
-"""Key-value caches with room to grow: tokens and rows are appended in place instead of copying the whole cache.
+"""Key-value caches with room to grow: tokens and rows are appended in place, without a copy of all.
 
-A batch branches at the first edited site: blocks below it see one row per text, the blocks above it one row per steered
-row and one per text. So every operation on rows takes two sets of indices, for the layers below and above."""
+A batch branches at the first edited site: blocks below it see one row per text, the blocks above it one row
+per steered row and one per text. So every operation on rows takes two sets of indices, for the layers below
+and above."""
 
 from __future__ import annotations
 
@@ -84,8 +85,9 @@ def roomy(x: Tensor, rows: int, length: int) -> Tensor:
 
 
 def new_cache(config: Any, *, croppable: bool) -> Cache:
-    """An empty cache. Where every layer is attention, all of them keep all positions, sliding ones too (their mask
-    sees to the window), so that rows can be cut and moved; hybrid models need the layers their config names."""
+    """An empty cache. Where every layer is attention, all of them keep all positions, sliding ones too (their
+    mask sees to the window), so that rows can be cut and moved; hybrid models need the layers their config
+    names."""
     return Cache(layer_class_to_replicate=RoomyLayer) if croppable else DynamicCache(config=config)
 
 
@@ -105,8 +107,8 @@ def copy_rows(cache: Cache, split: int, lower: Tensor, upper: Tensor) -> Cache:
 
 
 def append_texts(cache: Cache, split: int, rows: int, texts: int, parents: Tensor) -> None:
-    """Add copies of the texts `parents`: one row in the first `split` layers, an unsteered one in the others, whose
-    rows are [steered rows; texts]."""
+    """Add copies of the texts `parents`: one row in the first `split` layers, an unsteered one in the others,
+    whose rows are [steered rows; texts]."""
     for number, layer in enumerate(cache.layers):
         before = 0 if number < split else rows
         if isinstance(layer, RoomyLayer):
@@ -121,8 +123,9 @@ Cut = tuple[Sequence[int], Sequence[int]]
 
 
 def cut_rows(cache: Cache, split: int, lower: Cut, upper: Cut) -> Cache:
-    """A cache of rows without their last positions, moved right so that all end together (positions are told by the
-    mask). The least number of positions lost must be the same in both cuts: they come out equally long."""
+    """A cache of rows without their last positions, moved right so that all end together (positions are told
+    by the mask). The least number of positions lost must be the same in both cuts: they come out equally
+    long."""
     assert min(lower[1]) == min(upper[1])
     fresh = Cache(layer_class_to_replicate=RoomyLayer)
     device, length = cache.layers[0].keys.device, cache.layers[0].keys.shape[-2]
@@ -145,7 +148,7 @@ def cut_mask(mask: Tensor, cut: Cut) -> Tensor:
 
 
 def positions(mask: Tensor) -> Tensor:
-    """Which position of its text each column of a cache holds, −1 for none. mask: [row, column], padded on the left."""
+    """Which position of its text each column of a cache holds, −1 for none. mask: [row, column]."""
     return torch.where(mask.bool(), mask.cumsum(-1) - 1, -1)
 
 

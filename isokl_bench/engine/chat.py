@@ -27,9 +27,16 @@ NO_CLOCK = "{% macro strftime_now(form) %}" + TODAY + "{% endmacro %}"
 class Chat:
     """Renders a user message, an optional system message and an optional beginning of the reply.
 
-    template: None for the tokenizer's own, 'plain' for User:/Assistant: lines, or the path of a Jinja file.
-    `system_role` is False when the template rejects or drops system messages: then the persona goes in front of the
-    user message. Raises IsoklError when there is no template, or it does not render.
+    `system_role` is False when the template rejects or drops system messages: then the persona goes in front
+    of the user message.
+
+    Args:
+        tokenizer: The model's.
+        template: None for the tokenizer's own, 'plain' for User:/Assistant: lines, or the path of a Jinja
+            file.
+
+    Raises:
+        IsoklError: When there is no template, or it does not render.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str | None = None) -> None:

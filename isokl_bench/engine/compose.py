@@ -29,8 +29,9 @@ class Steering(Protocol):
 class Composed(Method):
     """The method of a composed steering: y + c·Σ wᵢvᵢ.
 
-    It is not registered, because it cannot be fitted; with the parentheses no plugin can take its name. At dose c it
-    does what term i does at dose c·wᵢ, so that `3 * a + 2 * b` at dose 1 is a at 3 and b at 2, together.
+    It is not registered, because it cannot be fitted; with the parentheses no plugin can take its name. At
+    dose c it does what term i does at dose c·wᵢ, so that `3 * a + 2 * b` at dose 1 is a at 3 and b at 2,
+    together.
     """
 
     name: ClassVar[str] = "(composed)"
@@ -48,13 +49,17 @@ def weighted_sum(
 ) -> tuple[Method, dict[Site, dict[str, Tensor]], dict[str, Any]]:
     """Method, state and metadata of Σ weight · steering: sites are united, vectors at a common site added.
 
-    The metadata lists the terms, without their calibration: the sum has a budget of its own. Raises IsoklError for a
-    method that is not linear, steerings of different models, vectors of different widths, and a sum too large."""
+    The metadata lists the terms, without their calibration: the sum has a budget of its own.
+
+    Raises:
+        IsoklError: For a method that is not linear, steerings of different models, vectors of different
+            widths, and a sum that is too large.
+    """
     for _, steering in terms:
         if not steering.method.linear:
             raise IsoklError(
-                f"{steering.method.label()} cannot be composed, it does more than add a vector: add and scale "
-                "steerings of linear methods, as mean_diff"
+                f"{steering.method.label()} cannot be composed, it does more than add a vector: add and "
+                "scale steerings of linear methods, as mean_diff"
             )
     _check_model([steering for _, steering in terms])
     vectors: dict[Site, Tensor] = {}
@@ -72,7 +77,8 @@ def _check_model(steerings: Sequence[Steering]) -> None:
             key = "source" if "source" in differ else differ[0]
             one, two = (str(identity.get(key, "unknown"))[:60] for identity in (first, other))
             raise IsoklError(
-                f"steerings of different models cannot be added ({key}: {one} and {two}): fit both on one model"
+                f"steerings of different models cannot be added ({key}: {one} and {two}): "
+                "fit both on one model"
             )
 
 

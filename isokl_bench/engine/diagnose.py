@@ -16,7 +16,14 @@ from isokl_bench.engine.steering import Steering
 def explain_nonfinite(
     lm: LanguageModel, prompts: Sequence[Sequence[int]], steering: Steering, dose: float
 ) -> str:
-    """One line for a rollout whose logits were NaN or infinite at `dose`."""
+    """One line on a rollout whose logits were NaN or infinite.
+
+    Args:
+        lm: The model.
+        prompts: Token ids of the rollout's prompts.
+        steering: What was applied.
+        dose: At which dose.
+    """
     broken: list[int] = []
 
     def watch(layer: int) -> Any:

@@ -5,23 +5,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Logits compared at once. On a CPU what is compared should stay in its cache, and under the size (32 MB) from which on
-# memory is asked of the system and zeroed each time; a GPU wants large pieces, and this bounds what they take.
+BROKEN_BASE = "logits of the unsteered model are not finite: use --dtype float32 or bfloat16"
+# Logits read at once. On a CPU what is read should stay in its cache, and under the size (32 MB) from which
+# on memory is asked of the system and zeroed each time; a GPU wants large pieces, and this bounds what they
+# take.
 ELEMENTS = {"cpu": 2**20}
 ELSEWHERE = 2**24
 
 
-def compare(logits: Tensor, token: Tensor, steered: Tensor, base: Tensor) -> Tensor:
-    """[3, m] float64: KL(steered ‖ base), −log p_base(token), entropy of the steered; nats.
+def token_scores(logits: Tensor, token: Tensor, steered: Tensor, base: Tensor) -> Tensor:
+    """Of pairs of next-token distributions, as METRICS defines them per token.
 
-    logits: [·, v]. Pair i is row steered[i] of them against row base[i]; token: [m]."""
+    Args:
+        logits: [rows, v], of any dtype; computed with in float32.
+        token: [m], the token whose base probability is asked for.
+        steered: [m], the row of the steered distribution of each pair.
+        base: [m], the row of the base model's.
+
+    Returns:
+        [3, m] float64, in nats: KL(steered ‖ base) over the whole vocabulary, −log p_base(token), and the
+        entropy of the steered distribution.
+    """
     size = max(1, ELEMENTS.get(logits.device.type, ELSEWHERE) // logits.shape[-1])
     slices = [slice(start, start + size) for start in range(0, len(token), size)]
-    parts = [_compare(logits[steered[s]].float(), logits[base[s]].float(), token[s]) for s in slices]
+    parts = [_of_slice(logits[steered[s]].float(), logits[base[s]].float(), token[s]) for s in slices]
     return torch.cat(parts, -1)
 
 
-def _compare(steered: Tensor, base: Tensor, token: Tensor) -> Tensor:
+def _of_slice(steered: Tensor, base: Tensor, token: Tensor) -> Tensor:
     log_s, log_b = steered.log_softmax(-1), base.log_softmax(-1)
     p_s = log_s.exp()
     entropy = -(p_s * log_s).sum(-1)

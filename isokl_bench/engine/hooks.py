@@ -18,9 +18,10 @@ from isokl_registry import Site
 class Edits:
     """The edits of a steering attached to a model, and the branching of its batches.
 
-    Below the first edited site a text gives the same output whatever the dose. So a batch goes in as distinct texts
-    [g], and branches at that site into [n steered rows; g unsteered rows] (or the steered rows alone): `arrange` says
-    which text each steered row reads, and at which dose. The logits that come out have the rows of the branched batch.
+    Below the first edited site a text gives the same output whatever the dose. So a batch goes in as distinct
+    texts [g], and branches at that site into [n steered rows; g unsteered rows] (or the steered rows alone):
+    `arrange` says which text each steered row reads, and at which dose. The logits that come out have the
+    rows of the branched batch.
     """
 
     def __init__(self, lm: LanguageModel, steering: Steering) -> None:
@@ -31,9 +32,7 @@ class Edits:
         }
         self.first = min(site.layer for site in self.state)
         self.inner = any(site.linear for site in self.state if site.layer == self.first)
-        self.split = self.first + (
-            not self.inner
-        )  # blocks before this one see texts, the others branched rows
+        self.split = self.first + (not self.inner)  # blocks before it see texts, the others branched rows
         self.doses = torch.zeros(0, 1, 1, device=lm.device)
         self.text = self.source = torch.zeros(0, dtype=torch.long, device=lm.device)
         self.texts = 0
@@ -42,15 +41,18 @@ class Edits:
     def arrange(self, doses: Tensor, text: Tensor | None = None, *, base: int = 0) -> None:
         """Set the rows of the next forward passes.
 
-        doses: [n] float32. text: [n], the text of each steered row; by default row i reads text i. base: how many
-        texts there are, when their unsteered rows are wanted; 0 when they are not."""
+        Args:
+            doses: [n] float32, of the steered rows.
+            text: [n], the text of each steered row; by default row i reads text i.
+            base: How many texts there are, when their unsteered rows are wanted; 0 when they are not.
+        """
         n, device = len(doses), self.lm.device
         self.doses = doses.view(-1, 1, 1)
         self.text = torch.arange(n, device=device) if text is None else text
         self.source = torch.cat([self.text, torch.arange(base, device=device)]) if base else self.text
 
     def attach(self, keep: Callable[[Any], None]) -> None:
-        """Hook into the model; every handle is kept at once, so that a site that is missing leaves none attached."""
+        """Hook into the model; each handle is handed over at once: a missing site leaves none attached."""
         for site in self.state:
             keep(self.lm.module(site).register_forward_hook(self._edit(site), with_kwargs=True))
         for layer in range(self.first if self.inner else self.first + 1, len(self.lm.blocks)):
@@ -79,7 +81,7 @@ class Edits:
         return edit
 
     def _widen_block(self, layer: int) -> Any:
-        """Masks and positions come to every block with a row per text: give the blocks above the branch their rows."""
+        """Masks and positions have a row per text: give the blocks above the branch those of their rows."""
         entry = self.inner and layer == self.first
 
         def widen(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -115,7 +117,7 @@ class Edits:
 
 @contextmanager
 def attached(lm: LanguageModel, steering: Steering) -> Iterator[Edits]:
-    """Attach the edits for the length of a `with` block; they are gone afterwards, whatever happened in it."""
+    """Attach the edits for the length of a `with` block, whatever happens in it."""
     edits = Edits(lm, steering)
     handles: list[Any] = []
     try:

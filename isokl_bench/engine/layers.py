@@ -12,9 +12,18 @@ PART = re.compile(rf"({PLACE})(?:-({PLACE}))?")
 
 
 def parse_layers(text: str, count: int) -> tuple[int, ...]:
-    """Block indices (0 is the first) for `text` in a model of `count` blocks, sorted, without repeats.
+    """Block indices for a set of layers as people write it; p% is block floor(p/100 · count).
 
-    p% is block floor(p/100 · count). Raises IsoklError for another form or a block that does not exist."""
+    Args:
+        text: One of FORMS, or several of them with commas between.
+        count: How many blocks the model has.
+
+    Returns:
+        Sorted, without repeats; 0 is the first block.
+
+    Raises:
+        IsoklError: For another form, or a block that does not exist.
+    """
     if text.strip() == "all":
         return tuple(range(count))
     layers: set[int] = set()

@@ -1,4 +1,4 @@
-"""One view of every causal language model: its blocks, its Linears, its ids, and a forward pass over padded rows."""
+"""One view of every causal language model: blocks, Linears, ids, and a forward pass over padded rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,15 @@ BLOCK_PATHS = (
 
 
 class LanguageModel:
-    """A loaded model with what the engine needs to know of it. Rows are always padded on the left."""
+    """A loaded model with what the engine needs to know of it. Rows are always padded on the left.
+
+    Args:
+        loaded: Model and tokenizer, as a model plugin gives them.
+        chat_template: See Chat.
+
+    Raises:
+        IsoklError: When its transformer blocks cannot be found, or the chat template cannot be rendered.
+    """
 
     def __init__(self, loaded: Loaded, chat_template: str | None = None) -> None:
         self.model = loaded.model
@@ -46,12 +54,12 @@ class LanguageModel:
 
     @property
     def croppable(self) -> bool:
-        """Whether a cache is keys and values per position, so that it can be cut at any token (no recurrent state)."""
+        """Whether a cache can be cut at any token: keys and values per position, no recurrent state."""
         return self._attention_kinds() <= {"full_attention", "sliding_attention"}
 
     @property
-    def packable(self) -> bool:
-        """Whether every token can be told which others it sees, and its position (see `packed`)."""
+    def takes_tree_masks(self) -> bool:
+        """Whether every token can be told which others it sees, and its position (see `forward_branched`)."""
         takes_masks = getattr(self.model, "_supports_attention_backend", False)
         kind = getattr(self.config, "_attn_implementation", None)
         return bool(self.croppable and self._takes_positions and takes_masks and kind in ("sdpa", "eager"))
@@ -61,7 +69,11 @@ class LanguageModel:
         return new_cache(self.config, croppable=self.croppable)
 
     def module(self, site: Site) -> nn.Module:
-        """The block or the Linear at a site. Raises IsoklError when the block has no such Linear."""
+        """The block or the Linear at a site.
+
+        Raises:
+            IsoklError: When the block has no such Linear.
+        """
         block = self.blocks[site.layer]
         if not site.linear:
             return block
@@ -71,9 +83,15 @@ class LanguageModel:
             raise self._no_linear(site.layer, site.linear) from None
 
     def sites(self, layers: Sequence[int], linears: Sequence[str]) -> list[Site]:
-        """The sites of a method: each of its `linears` in every block, or the blocks' outputs when it names none.
+        """The sites of a method: its `linears` in every block, or the blocks' outputs when it names none.
 
-        An entry "a|b" is the first of its alternatives that the block has. Raises IsoklError when it has none."""
+        Args:
+            layers: Block indices.
+            linears: Names inside a block; an entry "a|b" is the first of its alternatives that the block has.
+
+        Raises:
+            IsoklError: When a block has none of an entry's alternatives.
+        """
         return [
             Site(layer, self._linear(layer, entry) if entry else "")
             for layer in layers
@@ -105,8 +123,17 @@ class LanguageModel:
         return ids, mask
 
     def forward(self, ids: Tensor, mask: Tensor, cache: Any = None, keep: int = 1) -> Tensor:
-        """Logits [b, keep, v] of the last `keep` positions, in the model's dtype. mask: [b, cached + new], 1 where there
-        is a token."""
+        """One pass over rows, or over what comes after their caches.
+
+        Args:
+            ids: [b, new] token ids.
+            mask: [b, cached + new], 1 where there is a token.
+            cache: What it extends, see `new_cache`; None to keep nothing.
+            keep: At how many last positions logits are wanted.
+
+        Returns:
+            Logits [b, keep, v] in the model's dtype.
+        """
         positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :]
         extra = {"position_ids": positions} if self._takes_positions else {}
         out = self.model(
@@ -119,26 +146,26 @@ class LanguageModel:
         )
         return out.logits  # type: ignore[no-any-return]
 
-    def forward_branched(self, packed: BranchedRows, cache: Any) -> Tensor:
-        """Logits [b, slots, v] after the last token of every branch, float32."""
+    def forward_branched(self, rows: BranchedRows, cache: Any) -> Tensor:
+        """Logits [b, slots, v] float32 after the last token of every branch."""
         out = self.model(
-            input_ids=packed.ids,
-            attention_mask=self._masks(packed),
-            position_ids=packed.position,
+            input_ids=rows.ids,
+            attention_mask=self._masks(rows),
+            position_ids=rows.position,
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=packed.ends,
+            logits_to_keep=rows.ends,
         )
         return out.logits.float()  # type: ignore[no-any-return]
 
-    def _masks(self, packed: BranchedRows) -> Any:
-        """What to add to the attention scores [b, 1, s, keys]; one for each kind of layer, if there are several."""
+    def _masks(self, rows: BranchedRows) -> Any:
+        """What to add to the attention scores [b, 1, s, keys], by kind of layer if there are several."""
         masks = {}
         for kind in self._attention_kinds():
-            sees = packed.sees
+            sees = rows.sees
             if kind == "sliding_attention":
-                first = packed.position - self.config.sliding_window + 1
-                sees = sees & (packed.key[:, None] >= first[..., None])
+                first = rows.position - self.config.sliding_window + 1
+                sees = sees & (rows.key[:, None] >= first[..., None])
             hidden = torch.full(sees.shape, torch.finfo(self.dtype).min, dtype=self.dtype, device=self.device)
             masks[kind] = hidden.masked_fill_(sees, 0.0)[:, None]
         return masks if len(masks) > 1 else next(iter(masks.values()))
@@ -149,11 +176,17 @@ class LanguageModel:
             "sliding_attention" if slides else "full_attention"
         }
 
-    def max_rows(self, length: int, keep: int = 1, read: int = 1, *, packed: bool = False) -> int:
-        """How many rows of `length` tokens, `read` of them in one pass and logits at `keep` of them, fit into a safe part
-        of the memory: packing, never a result, follows it. packed: the masks are our own, for texts and for rows."""
+    def max_rows(self, length: int, keep: int = 1, read: int = 1, *, branched: bool = False) -> int:
+        """How many rows fit into a safe part of the memory: batches, never a result, follow it.
+
+        Args:
+            length: Tokens of a row.
+            keep: At how many of them there are logits.
+            read: How many of them are read in one pass.
+            branched: Whether the masks are our own, for texts and for rows.
+        """
         cache = 2 * self.cache_bytes(length)  # growing a cache copies it
-        masks = 1 + 2 * len(self._attention_kinds()) if packed else 1
+        masks = 1 + 2 * len(self._attention_kinds()) if branched else 1
         mask = read * length * (1 + masks * self.dtype.itemsize)  # as truth values, and as numbers
         return max(1, int(self.free_memory() // (cache + mask + (4 + 2 * keep) * self.vocab * 4)))
 
@@ -170,8 +203,8 @@ class LanguageModel:
         """Bytes that are safe to use."""
         if self.device.type == "cuda":
             return 0.7 * torch.cuda.mem_get_info(self.device)[0]
-        # Of all there is, not of what happens to be free: the same run should be packed alike, to come out the same to
-        # the last bit. Processes that share the processor share the memory.
+        # Of all there is, not of what happens to be free: the same run should be batched alike, to come out
+        # the same to the last bit. Processes that share the processor share the memory.
         return 0.5 * machine_memory() * min(1.0, torch.get_num_threads() / processors())
 
     def _eos(self) -> tuple[int, ...]:
@@ -193,8 +226,9 @@ class LanguageModel:
             adds = self.tokenizer.encode("hello")[:1] == [bos]
             if adds and bos not in self.chat.ids("hello")[:1]:
                 notes.append(
-                    f"the tokenizer begins every text with {self.tokenizer.bos_token}, and the chat template does not: many "
-                    "models are much worse without; --chat-template FILE takes one that begins with {{ bos_token }}"
+                    f"the tokenizer begins every text with {self.tokenizer.bos_token}, and the chat template "
+                    "does not: many models are much worse without; --chat-template FILE takes one that "
+                    "begins with {{ bos_token }}"
                 )
         return notes
 
@@ -202,7 +236,9 @@ class LanguageModel:
 def find_blocks(model: nn.Module, count: int) -> nn.ModuleList:
     """The list of transformer blocks: a known path, else the only ModuleList of the right length.
 
-    Raises IsoklError that lists what was looked for when there is none or no telling."""
+    Raises:
+        IsoklError: When there is none, or no telling, with what was looked for.
+    """
     for path in BLOCK_PATHS:
         try:
             found = model.get_submodule(path)
@@ -216,6 +252,6 @@ def find_blocks(model: nn.Module, count: int) -> nn.ModuleList:
         return fitting[0][1]
     seen = ", ".join(f"{name} ({len(module)})" for name, module in lists) or "none"
     raise IsoklError(
-        f"cannot find the transformer blocks of {type(model).__name__}: looked for a ModuleList of {count} at "
-        f"{', '.join(BLOCK_PATHS)}, then anywhere; its ModuleLists: {seen}"
+        f"cannot find the transformer blocks of {type(model).__name__}: looked for a ModuleList of {count} "
+        f"at {', '.join(BLOCK_PATHS)}, then anywhere; its ModuleLists: {seen}"
     )

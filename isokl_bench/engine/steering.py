@@ -21,8 +21,8 @@ from isokl_registry import IsoklError, Method, Registry, Site, load_registry
 class Steering:
     """Tensors per site (float32, CPU) and what a bare vector file leaves to guessing: see `metadata`.
 
-    Steerings of linear methods on one model compose: `a + b`, `a - b`, `-a`, `0.5 * a`. At dose c, `3 * a + b` does what
-    a does at dose 3c and b at dose c, together.
+    Steerings of linear methods on one model compose: `a + b`, `a - b`, `-a`, `0.5 * a`. At dose c, `3 * a +
+    b` does what a does at dose 3c and b at dose c, together.
     """
 
     method: Method
@@ -31,8 +31,15 @@ class Steering:
 
     @classmethod
     def load(cls, path: str | Path, registry: Registry | None = None) -> Steering:
-        """Read a file that `save` or `isokl db export` wrote. registry: where its method is looked up, by default among
-        everything installed. Raises IsoklError when it cannot be read, or is something else."""
+        """Read a file that `save` or `isokl db export` wrote.
+
+        Args:
+            path: The file.
+            registry: Where its method is looked up, by default among everything installed.
+
+        Raises:
+            IsoklError: When it cannot be read, or is something else.
+        """
         try:
             return cls.from_bytes(Path(path).read_bytes(), registry or load_registry())
         except OSError as error:
@@ -41,7 +48,11 @@ class Steering:
             raise IsoklError(f"{path}: {error}") from error
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file, over what is there. Raises IsoklError when that cannot be done."""
+        """Write a safetensors file, over what is there.
+
+        Raises:
+            IsoklError: When that cannot be done.
+        """
         try:
             Path(path).write_bytes(self.to_bytes())
         except OSError as error:
@@ -62,7 +73,11 @@ class Steering:
 
     @classmethod
     def from_bytes(cls, data: bytes, registry: Registry) -> Steering:
-        """Read what `to_bytes` wrote. Raises IsoklError when it is something else, or its method is not installed."""
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            IsoklError: When it is something else, or its method is not installed.
+        """
         try:
             tensors = safetensors.torch.load(data)
             size = int.from_bytes(data[:8], "little")

@@ -1,4 +1,5 @@
-"""Rollouts under a system message: the model with and without it reads the same words after its own prompt, in lockstep."""
+"""Rollouts and forks under a system message: the model with it and the model without it read the same words,
+each after its own prompt."""
 
 from __future__ import annotations
 
@@ -7,119 +8,82 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from isokl_bench.engine.batching import in_batches
-from isokl_bench.engine.cache_snapshot import Row
-from isokl_bench.engine.divergence import compare
-from isokl_bench.engine.fork import AnswerTokens, fork
+from isokl_bench.engine.answers import AnswerTokens
+from isokl_bench.engine.fork import fork
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.lockstep import gumbel
-from isokl_bench.engine.rollout import Rollout
-from isokl_bench.engine.sheet import Sampler
+from isokl_bench.engine.rollout import Rollout, rollouts
+from isokl_bench.engine.sampling import Sampler
 from isokl_bench.engine.steering import Steering
+from isokl_bench.engine.transcript import Ints, Wanted
 from isokl_registry import Contrast, ForkValues, IsoklError, Method, Site, State
 
 BROKEN = "logits of the model are not finite: use --dtype float32 or bfloat16"
 
 
-@torch.inference_mode()
-def prompted_rollout(
+def system_rollout(
     lm: LanguageModel,
     prompts: Sequence[Sequence[int]],
-    prompted: Sequence[Sequence[int]],
+    with_system: Sequence[Sequence[int]],
     alphas: Sequence[float],
     window: int,
     *,
     sampler: Sampler | None = None,
 ) -> Rollout:
-    """Generate `window` tokens (fewer after EOS) from every prompt at every alpha: 0 is the model itself, whose KL is 0
-    exactly, 1 the model under the system message. Arrays are [alpha, prompt, token].
+    """Generate `window` tokens (fewer after EOS) from every prompt at every alpha.
 
-    prompts, prompted: token ids without and with the system message. sampler: None for greedy; its noise is that of the
-    bare prompt, the same at both alphas. Raises IsoklError when logits are not finite, or memory does not suffice for
-    one row."""
-    result = Rollout.empty(len(alphas), len(prompts), window)
-    rows = [(alpha, prompt) for alpha in range(len(alphas)) for prompt in range(len(prompts))]
+    Args:
+        lm: The model.
+        prompts: Token ids of n prompts.
+        with_system: Those of the same prompts under the system message.
+        alphas: 0 is the model itself, whose KL is 0 exactly, anything else the model under the system
+            message.
+        window: t, the most tokens of a row.
+        sampler: None for greedy; its noise is that of the bare prompt, the same at every alpha.
 
-    def walk(batch: Sequence[Row]) -> None:
-        steered = [i for i, (alpha, _) in enumerate(batch) if alphas[alpha]]
-        contexts = [(prompted if alphas[alpha] else prompts)[prompt] for alpha, prompt in batch]
-        texts = [*contexts, *(prompts[batch[i][1]] for i in steered)]
-        noise = [sampler.generator(prompts[prompt]) for _, prompt in batch] if sampler else None
-        _note(result, batch, *_walk(lm, texts, len(batch), steered, window, noise))
+    Returns:
+        The rollout, arrays [alpha, n, t]: KL(under the system message ‖ without it).
 
-    longest = max(map(len, (*prompts, *prompted)))
-    in_batches(lm, rows, lm.max_rows(longest + window, read=longest) // 2, walk)
-    return result
-
-
-def _walk(
-    lm: LanguageModel,
-    texts: Sequence[Sequence[int]],
-    n: int,
-    steered: Sequence[int],
-    window: int,
-    noise: Sequence[torch.Generator] | None,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """What the first n of the texts go on with, [n, token], and the numbers of `compare`, [3, n, token].
-
-    The other texts are read against the rows `steered`, which write their tokens; a row not in there is its own base."""
-    writer, base = torch.tensor([*range(n), *steered]), torch.arange(n)
-    base[steered] = torch.arange(n, len(texts))
-    writer, base, row = writer.to(lm.device), base.to(lm.device), torch.arange(n, device=lm.device)
-    ids, mask = lm.pad_rows(texts)
-    cache, alive = lm.new_cache(), torch.ones(n, dtype=torch.bool, device=lm.device)
-    eos = torch.tensor(lm.eos, dtype=torch.long, device=lm.device)
-    tokens: list[Tensor] = []
-    numbers: list[Tensor] = []
-    while len(tokens) < window and alive.any():
-        logits = lm.forward(ids, mask, cache)[:, -1]
-        token = (logits[:n] if noise is None else logits[:n] + _gumbel(noise, logits)).max(-1).indices
-        tokens.append(torch.where(alive, token, -1))
-        numbers.append(compare(logits, token, row, base))
-        alive = alive & ~torch.isin(token, eos)
-        ids = token[writer, None]
-        mask = torch.nn.functional.pad(mask, (0, 1), value=1)
-    return torch.stack(tokens, -1).cpu().numpy(), torch.stack(numbers, -1).cpu().numpy()
-
-
-def _gumbel(noise: Sequence[torch.Generator], logits: Tensor) -> Tensor:
-    """Each row's noise for one more token, [n, v]."""
-    drawn = torch.stack([torch.rand(logits.shape[-1], generator=generator) for generator in noise])
-    return gumbel(drawn).to(logits.device)
-
-
-def _note(
-    result: Rollout, batch: Sequence[Row], tokens: NDArray[np.int64], numbers: NDArray[np.float64]
-) -> None:
-    """Move what a batch has found to the result."""
-    live = tokens >= 0
-    if not np.isfinite(numbers[:, live]).all():
+    Raises:
+        IsoklError: When logits are not finite, or memory does not suffice for one row.
+    """
+    wanted = [Wanted(prompts, [0.0], window, sampler, with_system if alpha else prompts) for alpha in alphas]
+    found = rollouts(lm, no_steering(lm), wanted)
+    if not all(one.finite.all() for one in found):
         raise IsoklError(BROKEN)
-    alpha, prompt = np.array(batch).T
-    result.tokens[alpha, prompt, : tokens.shape[1]] = tokens
-    arrays = (result.kl, result.nll, result.entropy)
-    for array, values in zip(arrays, numbers, strict=True):
-        array[alpha, prompt] = np.nan
-        array[alpha, prompt, : tokens.shape[1]] = np.where(live, values, np.nan)
+    tokens = np.concatenate([one.tokens for one in found])
+    each = zip(*((one.kl, one.nll, one.entropy) for one in found), strict=True)
+    kl, nll, entropy = map(np.concatenate, each)
+    true = np.ones(len(alphas), dtype=bool)
+    return Rollout(tokens, kl, nll, entropy, complete=true, finite=true)
 
 
-def prompted_fork(
+def system_fork(
     lm: LanguageModel,
     prompts: Sequence[Sequence[int]],
-    prompted: Sequence[Sequence[int]],
-    tokens: NDArray[np.int64],
+    with_system: Sequence[Sequence[int]],
+    tokens: Ints,
     alphas: Sequence[float],
     points: Sequence[int],
     answer: AnswerTokens,
 ) -> ForkValues:
-    """Answer probabilities at every fork point of rollouts `tokens` [alpha, prompt, token], each in its own context."""
-    nothing = Steering(Nothing(), {Site(len(lm.blocks) - 1): {}})
+    """Answer probabilities at every fork point of `system_rollout`s, each in the context that wrote it.
+
+    Args:
+        lm, prompts, with_system, alphas: As in the rollout.
+        tokens: [alpha, n, t], what was written; −1 after the end.
+        points, answer: See `fork`.
+
+    Returns:
+        Log masses (nats) and logits, arrays [alpha, n, point]; NaN at a fork point that a row did not reach.
+
+    Raises:
+        IsoklError: As `fork`.
+    """
+    nothing = no_steering(lm)
     found = [
-        fork(lm, prompted if alpha else prompts, tokens[a : a + 1], nothing, [0.0], points, answer)
+        fork(lm, with_system if alpha else prompts, tokens[a : a + 1], nothing, [0.0], points, answer)
         for a, alpha in enumerate(alphas)
     ]
     return ForkValues(points, *map(np.concatenate, zip(*(forks.arrays for forks in found), strict=True)))
@@ -136,3 +100,8 @@ class Nothing(Method):
 
     def edit(self, output: Tensor, dose: Tensor, input: Tensor, state: State) -> Tensor:
         return output
+
+
+def no_steering(lm: LanguageModel) -> Steering:
+    """A steering that does nothing at any dose."""
+    return Steering(Nothing(), {Site(len(lm.blocks) - 1): {}})

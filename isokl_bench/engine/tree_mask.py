@@ -1,5 +1,5 @@
-"""Texts with branches in one row: a context, and behind it several continuations that each see a part of it and
-themselves. Which token sees which is told by a mask per token (a tree, as in speculative decoding)."""
+"""Texts with branches in one row: a context, and behind it several continuations that each see a part of it
+and themselves. Which token sees which is told by a mask per token (a tree, as in speculative decoding)."""
 
 from __future__ import annotations
 
@@ -28,13 +28,17 @@ class BranchedRows:
     ends: Tensor
 
 
-def pack(
+def branched_rows(
     contexts: Sequence[Sequence[int]], branches: Sequence[Sequence[Branch]], cached: Tensor
 ) -> BranchedRows:
-    """Branch j of every row comes in slot j; rows may have fewer branches than others.
+    """Rows of a context and its branches: branch j of every row in slot j. Some may have fewer.
 
-    cached: [b, columns], which position of its context each column of a cache holds, −1 for none; what it holds of a
-    context, from its start, is not fed again."""
+    Args:
+        contexts: [b], token ids.
+        branches: [b][branch], see Branch.
+        cached: [b, columns], which position of its context each column of a cache holds, −1 for none; what it
+            holds of a context, from its start, is not fed again.
+    """
     known = cached.amax(-1).add(1).tolist()
     most = max(map(len, branches))
     rows = [

@@ -11,9 +11,10 @@ import numpy as np
 
 from isokl_bench.engine.diagnose import explain_nonfinite
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.rollout import rollout, teacher_forced
-from isokl_bench.engine.sheet import Sampler
+from isokl_bench.engine.rollout import rollout
+from isokl_bench.engine.sampling import Sampler
 from isokl_bench.engine.steering import Steering
+from isokl_bench.engine.teacher_forcing import teacher_forced
 from isokl_bench.generalization.sources import Source, gap_phase, sources
 from isokl_bench.pipeline.events import Event, Listener
 from isokl_bench.pipeline.intervention import Ask, Steered

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isokl_bench.bootstrap import Interval, mean_intervals
-from isokl_bench.engine.fork import AnswerTokens
+from isokl_bench.engine.answers import AnswerTokens
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.system_prompt import prompted_fork, prompted_rollout
+from isokl_bench.engine.system_prompt import system_fork, system_rollout
 from isokl_registry import REPLY_END, ForkValues, Prompt, PromptSet
 
 Array = NDArray[np.float64]
@@ -73,9 +73,9 @@ def check_behavior(
     """
     answer = AnswerTokens.of(prompts.answer, lm)
     ids = [lm.chat.ids(prompt.text) for prompt in asked]
-    tokens = prompted_rollout(lm, ids, ids, [0.0], max(CALIBRATED, points[-1])).tokens
+    tokens = system_rollout(lm, ids, ids, [0.0], max(CALIBRATED, points[-1])).tokens
     cut = tokens[..., : points[-1]]
-    forks = prompted_fork(lm, ids, ids, cut, [0.0], [*points, REPLY_END], answer)
+    forks = system_fork(lm, ids, ids, cut, [0.0], [*points, REPLY_END], answer)
     ratio, mass = log_ratio(forks), np.exp(forks.log_mass_first[0]) + np.exp(forks.log_mass_second[0])
     target = np.array([1 if prompt.first else -1 for prompt in asked])
     reached = (~np.isnan(mass[:, :-1])).sum(0)
@@ -110,5 +110,5 @@ def persona_move(
             lm.chat.ids(prompt.text, system=prompts.personas[i % len(prompts.personas)][side])
             for i, prompt in enumerate(asked)
         ]
-        ratios.append(log_ratio(prompted_fork(lm, ids, ids, nothing, [1.0], [0], answer))[:, 0])
+        ratios.append(log_ratio(system_fork(lm, ids, ids, nothing, [1.0], [0], answer))[:, 0])
     return np.asarray(ratios[0] - ratios[1])

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from isokl_bench.engine.calibrate import Calibration, Calibrator, Evaluation
+from isokl_bench.engine.calibrate import Calibration, Calibrator
 from isokl_bench.engine.lm import LanguageModel
+from isokl_bench.engine.search import Evaluation
 from isokl_bench.engine.steering import Steering
 from isokl_bench.pipeline.intervention import Ask, Prompted
 from isokl_bench.pipeline.journal import Journal
@@ -49,8 +50,7 @@ def calibrate(plan: Plan, lm: LanguageModel, steering: Steering, journal: Journa
         known = steering.metadata.get("calibrated", {}) | {f"{sign:+d}": rows.data | settings}
         steering = replace(steering, metadata=steering.metadata | {"calibrated": known})
         rows.steering = steering.to_bytes()
-    outcome = Outcome(found.outcome).words
-    journal.note(f"{outcome}: coefficient {found.coefficient:.4g}, {stat} {found.value:.3f}")
+    journal.note(f"{found.outcome.words}: coefficient {found.coefficient:.4g}, {stat} {found.value:.3f}")
     return steering
 
 
@@ -87,7 +87,7 @@ def read_without_dose(plan: Plan, prompted: Prompted, journal: Journal, sign: in
 def _data(found: Calibration) -> dict[str, Any]:
     """What later phases need to know of a calibration."""
     value = found.value if math.isfinite(found.value) else None
-    return {"outcome": Outcome(found.outcome).value, "coefficient": found.coefficient, "value": value}
+    return {"outcome": found.outcome.value, "coefficient": found.coefficient, "value": value}
 
 
 def _tell_round(journal: Journal, evaluations: Sequence[Evaluation]) -> None:

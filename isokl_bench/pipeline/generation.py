@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isokl_bench.engine.sheet import Sampler
+from isokl_bench.engine.sampling import Sampler
 from isokl_bench.pipeline.intervention import Ask
 from isokl_bench.pipeline.phases import Done, Kind, Phase, missing_metrics, missing_traces
 from isokl_bench.pipeline.plan import Plan

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from isokl_bench.engine.answers import AnswerTokens
 from isokl_bench.engine.diagnose import explain_nonfinite
-from isokl_bench.engine.fork import AnswerTokens, fork
+from isokl_bench.engine.fork import fork
+from isokl_bench.engine.generate import Tell
 from isokl_bench.engine.lm import LanguageModel
-from isokl_bench.engine.rollout import Rollout, Tell, rollouts
-from isokl_bench.engine.sheet import Sampler, Wanted
+from isokl_bench.engine.rollout import Rollout, rollouts
+from isokl_bench.engine.sampling import Sampler
 from isokl_bench.engine.steering import Steering
-from isokl_bench.engine.system_prompt import BROKEN, prompted_fork, prompted_rollout
+from isokl_bench.engine.system_prompt import BROKEN, system_fork, system_rollout
+from isokl_bench.engine.transcript import Wanted
 from isokl_registry import ForkValues
 
 
@@ -90,7 +93,7 @@ class Steered:
             self._doses(alphas),
             points,
             answer,
-            written.kept,
+            written.snapshots,
         )
 
     def explain(self, texts: Sequence[str], alpha: float) -> str:
@@ -118,7 +121,7 @@ class Prompted:
         found = []
         for i, ask in enumerate(asked):
             found.append(
-                prompted_rollout(self.lm, *self._ids(ask.texts), ask.alphas, ask.window, sampler=ask.sampler)
+                system_rollout(self.lm, *self._ids(ask.texts), ask.alphas, ask.window, sampler=ask.sampler)
             )
             tell(sum(tokens[: i + 1]) / sum(tokens))
         return found
@@ -131,7 +134,7 @@ class Prompted:
         points: Sequence[int],
         answer: AnswerTokens,
     ) -> ForkValues:
-        return prompted_fork(self.lm, *self._ids(texts), written.tokens, alphas, points, answer)
+        return system_fork(self.lm, *self._ids(texts), written.tokens, alphas, points, answer)
 
     def explain(self, texts: Sequence[str], alpha: float) -> str:
         return BROKEN

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from isokl_bench.engine.fork import AnswerTokens
+from isokl_bench.engine.answers import AnswerTokens
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import Rollout
 from isokl_bench.pipeline.events import one_line
@@ -63,7 +63,7 @@ class Measuring:
         broken = self._broken(asked, made)
         session = self._session(asked[GREEDY], made.pop(GREEDY))
         failed = [*broken.values(), *self._measure_all(session)]
-        session.greedy.kept.clear()
+        session.greedy.snapshots.clear()
         missing = missing_traces(self.plan, self.sign, self.journal.done)
         if alphas := [alpha for alpha in missing if alpha not in broken]:
             self._keep_texts(alphas, made[SAMPLED].at([asked[SAMPLED].alphas.index(a) for a in alphas]))

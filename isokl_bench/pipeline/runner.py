@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from isokl_bench.engine.fork import AnswerTokens
+from isokl_bench.engine.answers import AnswerTokens
 from isokl_bench.engine.steering import Steering
 from isokl_bench.pipeline.calibration import calibrate, read_without_dose
 from isokl_bench.pipeline.events import Listener

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from isokl_bench.engine.fork import AnswerTokens
+from isokl_bench.engine.answers import AnswerTokens
 from isokl_bench.engine.rollout import Rollout
 from isokl_bench.pipeline.intervention import Intervention
 from isokl_registry import REPLY_END, ForkValues, IsoklError, Prompt, RolloutValues
@@ -34,7 +34,7 @@ class MeasureSession:
     def rollout(self, window: int) -> RolloutValues:
         self._check(window)
         full = self.greedy
-        return RolloutValues(full.kl[..., :window], full.nll[..., :window], full.entropy[..., :window])
+        return RolloutValues(*(array[..., :window] for array in (full.kl, full.nll, full.entropy)))
 
     def _check(self, tokens: int) -> None:
         if tokens > self.greedy.tokens.shape[-1]:

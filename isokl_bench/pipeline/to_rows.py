@@ -35,7 +35,7 @@ def calibration_row(found: Calibration, stat: str, prompts: int) -> stored.Calib
         stat=stat,
         target=found.target,
         tolerance=found.tolerance,
-        outcome=stored.Outcome(found.outcome),
+        outcome=found.outcome,
         coefficient=found.coefficient,
         value=found.value if math.isfinite(found.value) else None,
         n_prompts=prompts,

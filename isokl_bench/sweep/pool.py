@@ -17,7 +17,7 @@ from signal import Signals
 
 from isokl_bench.engine.memory import processors
 from isokl_bench.sweep.plan import Cell
-from isokl_bench.sweep.worker import Outcome, Progress, work
+from isokl_bench.sweep.worker import CellResult, Progress, work
 
 Tell = Callable[[Progress], None]
 GRACE = 3.0  # seconds that a process has to end by itself before it is killed
@@ -31,7 +31,7 @@ def run_in_pool(
     jobs: int = 1,
     timeout: float | None = None,
     exclusive: bool = True,
-) -> Iterator[tuple[Cell, Outcome]]:
+) -> Iterator[tuple[Cell, CellResult]]:
     """Run cells in worker processes.
 
     Where the loop that reads from here is left, by Ctrl-C say, the workers are stopped; what they have stored stays.
@@ -54,7 +54,7 @@ def run_in_pool(
     for slot in slots:
         free.put(slot)
 
-    def run(cell: Cell) -> Outcome:
+    def run(cell: Cell) -> CellResult:
         slot = free.get()
         try:
             return slot.run(cell)
@@ -84,12 +84,12 @@ class _Slot:
         self.stopped = False
         self.starting = threading.Lock()
 
-    def run(self, cell: Cell) -> Outcome:
+    def run(self, cell: Cell) -> CellResult:
         """Run a cell to its end, whatever that is."""
         begun = time.monotonic()
         process = self._started()
         if process is None:
-            return Outcome("interrupted", "the sweep was stopped")
+            return CellResult("interrupted", "the sweep was stopped")
         try:
             self.pipe.send((cell.index, cell.config))
             while True:
@@ -98,9 +98,9 @@ class _Slot:
                 if not ready:
                     self._end()
                     error = f"took longer than {self.timeout:g} s (--timeout-cell)"
-                    return Outcome("failed", error, seconds=time.monotonic() - begun)
+                    return CellResult("failed", error, seconds=time.monotonic() - begun)
                 message = self.pipe.recv()  # what a dead process has sent is still there, and then EOFError
-                if isinstance(message, Outcome):
+                if isinstance(message, CellResult):
                     return message
                 self.tell(message)
         except (EOFError, OSError):
@@ -136,9 +136,9 @@ class _Slot:
             process.join()
 
 
-def _ended(code: int) -> Outcome:
+def _ended(code: int) -> CellResult:
     if code >= 0:
-        return Outcome("failed", f"a plugin ended the worker process (exit code {code})")
+        return CellResult("failed", f"a plugin ended the worker process (exit code {code})")
     killer = Signals(-code).name
     hint = ": out of memory?" if killer == "SIGKILL" else ""
-    return Outcome("interrupted", f"its worker process was ended by {killer}{hint}")
+    return CellResult("interrupted", f"its worker process was ended by {killer}{hint}")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from isokl_bench.sweep.plan import Cell
 from isokl_bench.sweep.pool import run_in_pool
-from isokl_bench.sweep.worker import Outcome, Progress
+from isokl_bench.sweep.worker import CellResult, Progress
 from isokl_db import INTERRUPTED, Store, StoreError
 
-Executor = Callable[[Sequence[Cell], str, Callable[[Progress], None]], Iterator[tuple[Cell, Outcome]]]
+Executor = Callable[[Sequence[Cell], str, Callable[[Progress], None]], Iterator[tuple[Cell, CellResult]]]
 
 
 def ignore(progress: Progress) -> None:
@@ -28,7 +28,7 @@ def run_cells(
     exclusive: bool = True,
     tell: Callable[[Progress], None] = ignore,
     executor: Executor | None = None,
-) -> Iterator[tuple[Cell, Outcome]]:
+) -> Iterator[tuple[Cell, CellResult]]:
     """Run cells; what is stored already is not computed again.
 
     Args:
@@ -67,7 +67,7 @@ def run_cells(
 
 def _outcomes(
     executor: Executor, cells: Sequence[Cell], store: Store, db: str, tell: Callable[[Progress], None]
-) -> Iterator[tuple[Cell, Outcome]]:
+) -> Iterator[tuple[Cell, CellResult]]:
     """What the executor yields. When it is left early its workers are stopped, and what they leave is said to be cut
     short; if that cannot be said now, the next call sees that they are gone."""
     if not cells:
@@ -86,7 +86,7 @@ def _outcomes(
                 _close(store, cell, INTERRUPTED)
 
 
-def _stored(store: Store, cell: Cell, outcome: Outcome) -> Outcome:
+def _stored(store: Store, cell: Cell, outcome: CellResult) -> CellResult:
     """See to it that the store knows how the cell ended, also where its worker could not say so any more."""
     if outcome.state in ("failed", "interrupted"):
         _close(store, cell, INTERRUPTED if outcome.state == "interrupted" else str(outcome.error))

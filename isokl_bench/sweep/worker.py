@@ -21,7 +21,7 @@ from isokl_registry import load_registry
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CellResult:
     """How a cell ended: done, stored (was done already), failed (its attempt says why), taken (another process is at
     it), interrupted (its worker was killed: the next sweep takes it up) or broken (the store failed).
 
@@ -55,8 +55,8 @@ class Worker:
         self.db, self.tell, self.device, self.exclusive = db, tell, device, exclusive
         self.model_cache = ModelCache()
 
-    def run(self, index: int, config: RunConfig) -> Outcome:
-        """Run a cell; whatever a plugin raises is stored with the attempt and comes back as an Outcome."""
+    def run(self, index: int, config: RunConfig) -> CellResult:
+        """Run a cell; whatever a plugin raises is stored with the attempt and comes back as an CellResult."""
         start = time.monotonic()
         if self.device is not None and config.device == "auto":
             config = replace(config, device=self.device)
@@ -64,13 +64,13 @@ class Worker:
             with Store(self.db) as store:
                 attempt, cached = self._run(index, config, store)
                 found = store.rows(_FOUND, id=attempt)
-            return Outcome("stored" if cached else "done", None, attempt, time.monotonic() - start, found)
+            return CellResult("stored" if cached else "done", None, attempt, time.monotonic() - start, found)
         except TakenError as error:
-            return Outcome("taken", str(error))
+            return CellResult("taken", str(error))
         except StoreError as error:
-            return Outcome("broken", str(error))
+            return CellResult("broken", str(error))
         except BaseException as error:  # a library in Rust panics with one; Ctrl-C does not reach a worker
-            return Outcome("failed", one_line(error), seconds=time.monotonic() - start)
+            return CellResult("failed", one_line(error), seconds=time.monotonic() - start)
 
     def _run(self, index: int, config: RunConfig, store: Store) -> tuple[int, bool]:
         plan = resolve(config, load_registry())

@@ -1,7 +1,8 @@
-"""95 % intervals over prompts, for what a stat or a metric makes of them: of means, of percentiles, of anything smooth.
+"""95 % intervals over prompts: of means, of percentiles, of anything smooth.
 
-Prompts are the unit that is drawn; the tokens of one prompt are a cluster. An end that the prompts do not tell is
-infinite: the interval is open there. How often each of them holds the truth is measured in docs/intervals.md."""
+Prompts are the unit that is drawn; the tokens of one prompt are a cluster. An end that the prompts do not
+tell is infinite: the interval is open there. How often each of them holds the truth is measured in
+docs/intervals.md."""
 
 from __future__ import annotations
 
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
     from isokl_registry.token_values import TokenValues
 
 Array = NDArray[np.float64]
-StatOf = Callable[
-    ["TokenValues", "TokenValues"], Array
-]  # what a stat is called with and gives: steered, base
+StatOf = Callable[["TokenValues", "TokenValues"], Array]  # a stat: of the steered rollout and the base one
 Ends = tuple[float, float]
 LEVEL = 0.95
 OPEN: Ends = (-math.inf, math.inf)
@@ -30,11 +29,19 @@ DEFF = (1.0, 6.0)  # design effects between which one is believed
 
 
 def means(values: Array, seed: int = 0) -> tuple[Array, Array]:
-    """Ends of the interval of the mean of each row of `values` [row, n], by the studentised bootstrap.
+    """The interval of each of some means, by the studentised bootstrap (Efron and Tibshirani 1993, ch. 12).
 
-    A resample is as far from the mean as it is in its own standard errors, so that skew and small n are in the
-    interval. Open where it is n = 1 or all values are the same: nothing then tells how far others may lie; and where more
-    than the tail's share of resamples has no spread (n = 2, and 3)."""
+    A resample is as far from the mean as it is in its own standard errors, so that skew and small n are in
+    the interval. Open where n = 1 or all values are the same: nothing then tells how far others may lie; and
+    where more than the tail's share of resamples has no spread (n = 2, and 3).
+
+    Args:
+        values: [row, n]; the mean is that of a row.
+        seed: Of the resamples.
+
+    Returns:
+        Lower and upper ends, each [row].
+    """
     values = np.sort(values, axis=1)  # an interval does not depend on the order of prompts
     n = values.shape[1]
     mean = values.mean(1, keepdims=True)
@@ -64,8 +71,8 @@ def _resamples(n: int, seed: int) -> Array:
 
 
 def _tails(t: Array) -> tuple[Array, Array]:
-    """The values of each row [row, RESAMPLES] with half of what LEVEL leaves out beyond them. NaN (a resample of one
-    value that is the mean itself) may lie anywhere, so it counts as beyond on both sides."""
+    """The values of each row [row, RESAMPLES] with half of what LEVEL leaves out beyond them. NaN (a resample
+    of one value that is the mean itself) may lie anywhere, so it counts as beyond on both sides."""
     out = round((1 - LEVEL) / 2 * RESAMPLES)
     ends = []
     for side in (-1, 1):
@@ -75,7 +82,15 @@ def _tails(t: Array) -> tuple[Array, Array]:
 
 
 def shares(hits: Array, n: int) -> tuple[Array, Array]:
-    """Ends of Wilson's interval of each of some shares: of n, so many. 0 of 32 is [0, 0.107]."""
+    """Wilson's interval of each of some shares (Wilson 1927): 0 of 32 is [0, 0.107].
+
+    Args:
+        hits: How many, of n; any shape.
+        n: Of how many.
+
+    Returns:
+        Lower and upper ends, each in the shape of `hits`.
+    """
     from scipy.special import ndtri
 
     z = float(ndtri((1 + LEVEL) / 2))
@@ -84,7 +99,7 @@ def shares(hits: Array, n: int) -> tuple[Array, Array]:
 
 
 def smooth(stat: StatOf, steered: TokenValues, base: TokenValues) -> Ends:
-    """Of a stat that is made of means, such as their difference or ratio: the interval of the mean of `by_prompt`."""
+    """Of a stat made of means, such as their difference or ratio: the interval of the mean of `by_prompt`."""
     if len(steered.kl) < 2:
         return OPEN
     (low,), (high,) = means(by_prompt(stat, steered, base)[None])
@@ -92,8 +107,8 @@ def smooth(stat: StatOf, steered: TokenValues, base: TokenValues) -> Ends:
 
 
 def by_prompt(stat: StatOf, steered: TokenValues, base: TokenValues) -> Array:
-    """The jackknife's pseudo-values, [prompt]: what the stat would be if all prompts were as this one is beside the
-    others. Their mean is the stat, but for a bias of the order of 1 / prompts."""
+    """The jackknife's pseudo-values, [prompt]: what the stat would be if all prompts were as this one is
+    beside the others. Their mean is the stat, but for a bias of the order of 1 / prompts."""
     n = len(steered.kl)
     others = np.arange(n - 1) + (np.arange(n - 1) >= np.arange(n)[:, None])  # row i: all but i
     values: Array = n * stat(steered, base) - (n - 1) * stat(steered.of(others), base.of(others))
@@ -101,8 +116,9 @@ def by_prompt(stat: StatOf, steered: TokenValues, base: TokenValues) -> Array:
 
 
 def resampled(stat: StatOf, steered: TokenValues, base: TokenValues, seed: int = 0) -> Ends:
-    """Of any stat: percentiles of it on resampled sets of prompts, further out than those of LEVEL by as much as so few
-    prompts vary less among themselves than others do. Open where they are too far out to be told (n < 8)."""
+    """Of any stat: percentiles of it on resampled sets of prompts, further out than those of LEVEL by as much
+    as so few prompts vary less among themselves than others do. Open where they are too far out to be told (n
+    < 8)."""
     from scipy.special import ndtr, stdtrit
 
     n = len(steered.kl)
@@ -111,19 +127,19 @@ def resampled(stat: StatOf, steered: TokenValues, base: TokenValues, seed: int =
         return OPEN
     sets = np.random.default_rng(seed).integers(0, n, size=(SETS, n))
     found = [stat(steered.of(some), base.of(some)) for some in np.split(sets, 20)]  # few at a time: memory
-    low, high = np.quantile(
-        np.concatenate(found), [out, 1 - out], method="nearest"
-    )  # none between infinities
+    # The nearest, because there is nothing between two infinities.
+    low, high = np.quantile(np.concatenate(found), [out, 1 - out], method="nearest")
     value = float(stat(steered, base))
     return min(float(low), value), max(float(high), value)
 
 
 def percentile(values: Array, q: float) -> Ends:
-    """Of percentile q of the pool of `values` [prompt, token], NaN where a row has ended: the pooled percentiles q ± 100·s.
+    """Of percentile q of the pool of `values` [prompt, token], NaN where a row has ended: the pooled
+    percentiles q ± 100·s.
 
-    s is the standard error of the share of tokens over it, times t(n − 1): their binomial one, times the root of the
-    design effect, which tells how far the tokens of a prompt go together. Open above 100 and below 0: a pool so small
-    may have missed all that is beyond."""
+    s is the standard error of the share of tokens over it, times t(n − 1): their binomial one, times the root
+    of the design effect, which tells how far the tokens of a prompt go together. Open above 100 and below 0:
+    a pool so small may have missed all that is beyond."""
     from scipy.special import stdtrit
 
     n = len(values)
@@ -139,8 +155,8 @@ def percentile(values: Array, q: float) -> Ends:
 
 
 def design_effect(hits: NDArray[np.bool_], there: NDArray[np.bool_]) -> float:
-    """Variance of the share of hits [prompt, token] among the tokens that are there, prompts being drawn, over its variance
-    if tokens were drawn one by one; within DEFF."""
+    """Variance of the share of hits [prompt, token] among the tokens that are there, prompts being drawn,
+    over its variance if tokens were drawn one by one; within DEFF."""
     counts, sizes = hits.sum(1), there.sum(1)
     n, tokens = len(counts), sizes.sum()
     share = counts.sum() / tokens

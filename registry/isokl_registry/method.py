@@ -18,7 +18,7 @@ State = Mapping[str, "Tensor"]
 
 @dataclass(frozen=True, order=True)
 class Site:
-    """Where an edit sits: the output of block `layer` (0 is the first), or of one Linear inside that block."""
+    """Where an edit sits: the output of block `layer` (0 is the first), or of one Linear inside it."""
 
     layer: int
     linear: str = ""
@@ -34,7 +34,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Activations of the contrast pairs at one site: row i of both is the same message under opposite personas.
+    """Activations of contrast pairs at one site: row i of both is one message under opposite personas.
 
     positive, negative: [n, d] float32 on the CPU, at the last token. module: the block or Linear at the site.
     """
@@ -61,14 +61,15 @@ class Method(Component, ABC):
             def fit(self, contrast): return {"v": ...}
             def edit(self, output, dose, input, state): return output + dose * state["v"]
 
-    `linears` names the Linears inside a block to edit (as in `named_modules`); empty means the block's output. An entry
-    may list names that architectures use for the same thing, "self_attn.o_proj|attn.c_proj": the first that a block has.
-    `dose_range` is the range of |dose| in which the edit makes sense.
-    `linear` promises that the state is one vector, `v` [d], and the edit `output + dose * state["v"]`: only then may
-    steerings be added and scaled, as `a + 0.5 * b`.
-    `same_as` names the method whose steering this one always is, by another way: where both were run, rankings have one
-    row for the two.
-    `control` says that it steers nowhere in particular: an effect counts only beside what a control has at the same budget.
+    `linears` names the Linears inside a block to edit (as in `named_modules`); empty means the block's
+    output. An entry may list names that architectures use for the same thing, "self_attn.o_proj|attn.c_proj":
+    the first that a block has. `dose_range` is the range of |dose| in which the edit makes sense.
+    `linear` promises that the state is one vector, `v` [d], and the edit `output + dose * state["v"]`: only
+    then may steerings be added and scaled, as `a + 0.5 * b`.
+    `same_as` names the method whose steering this one always is, by another way: where both were run,
+    rankings have one row for the two.
+    `control` says that it steers nowhere in particular: an effect counts only beside what a control has at the
+    same budget.
     """
 
     kind: ClassVar[str] = "method"
@@ -81,11 +82,30 @@ class Method(Component, ABC):
 
     @abstractmethod
     def fit(self, contrast: Contrast) -> State:
-        """Tensors of the steering at one site (float32, CPU). Raise ValueError when the contrast allows none."""
+        """Fit the steering at one site.
+
+        Args:
+            contrast: Activations there, see Contrast.
+
+        Returns:
+            Its tensors by name, float32 on the CPU.
+
+        Raises:
+            ValueError: When the contrast allows no fit; its message ends up in front of the user.
+        """
 
     @abstractmethod
     def edit(self, output: Tensor, dose: Tensor, input: Tensor, state: State) -> Tensor:
         """The steered output, a pure function that is `output` where dose is 0, row by row.
 
-        output: [b, s, d] float32. dose: [b, 1, 1]. input: [b, s, d_in], what the site was fed. state: what `fit`
-        returned, on the same device. The engine casts to float32 before and to the model's dtype after."""
+        The engine casts to float32 before and to the model's dtype after.
+
+        Args:
+            output: [b, s, d] float32, what the site gave.
+            dose: [b, 1, 1].
+            input: [b, s, d_in] float32, what the site was fed.
+            state: What `fit` returned, on the device of the output.
+
+        Returns:
+            [b, s, d] float32.
+        """

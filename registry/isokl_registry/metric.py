@@ -128,7 +128,10 @@ class Measurement:
 
 @dataclass(frozen=True)
 class RolloutValues:
-    """Greedy rollouts of the holdout prompts; each array [alpha, prompt, token], NaN where a row has ended."""
+    """Greedy rollouts of the holdout prompts; each array [alpha, prompt, token], NaN where a row has ended.
+
+    kl: KL(steered ‖ base). nll: −log p_base of the token. entropy: of the steered next-token distribution. In nats.
+    """
 
     kl: Array
     nll: Array

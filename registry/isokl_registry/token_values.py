@@ -14,8 +14,8 @@ Array: TypeAlias = "NDArray[float64]"
 
 @dataclass(frozen=True)
 class TokenValues:
-    """Per-token numbers of one rollout, each [prompt, token]; NaN where a row has ended. Sets of prompts come with a
-    dimension more in front, [set, prompt, token].
+    """Per-token numbers of one rollout, each [prompt, token]; NaN where a row has ended. Sets of prompts come
+    with a dimension more in front, [set, prompt, token].
 
     kl: KL(steered ‖ base) in nats. nll: −log p_base of the token that the steered model wrote, in nats.
     """

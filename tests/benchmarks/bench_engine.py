@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from isokl_bench.engine.fork import AnswerTokens, fork, interruption
+from isokl_bench.engine.answers import AnswerTokens, interruption
+from isokl_bench.engine.fork import fork
 from isokl_bench.engine.rollout import rollout
 from isokl_bench.engine.steering import Steering
 from isokl_registry import Site
@@ -77,7 +78,7 @@ def test_branch_pmass(beside):
 
     found, want = beside(
         "branch_pmass, 8 prompts, 11 forks, 3 alphas",
-        lambda: fork(lm, subject.prompts, tokens, subject.steering, doses, points, answer, full.kept),
+        lambda: fork(lm, subject.prompts, tokens, subject.steering, doses, points, answer, full.snapshots),
         one_by_one,
         "≥ 25 ×",
     )
@@ -111,8 +112,8 @@ def test_overhead_real():
 
 
 def overhead(name: str, subject: subjects.Subject, window: int, times: int) -> None:
-    """Steered at the first block, one dose, no two rows alike and none ending: the steered and as many unsteered rows go
-    through all blocks but the first, as twice the rows do in the bare model."""
+    """Steered at the first block, one dose, no two rows alike and none ending: the steered and as many
+    unsteered rows go through all blocks but the first, as twice the rows do in the bare model."""
     lm = subject.lm
     lm.eos = ()
     (state,) = subject.steering.state.values()

@@ -1,6 +1,7 @@
 """What the benchmarks share: the steerings they time, and the one table that `make bench` prints.
 
-Every case is timed beside its reference in the same process. Times are medians; nothing here fails because it is slow."""
+Every case is timed beside its reference in the same process. Times are medians; nothing here fails because it
+is slow."""
 
 from __future__ import annotations
 
@@ -43,9 +44,11 @@ def all_cores():
 
 @pytest.fixture
 def beside(benchmark) -> Callable[..., Any]:
-    """beside(case, mine, reference, wanted, …) times both, adds a line to the table, and returns what both returned.
+    """beside(case, mine, reference, wanted, …) times both, adds a line to the table, and returns what both
+    returned.
 
-    times: how often each is run. scale: the reference's time is multiplied by it (where one part of it is timed)."""
+    times: how often each is run. scale: the reference's time is multiplied by it (where one part of it is
+    timed)."""
 
     def run(
         case: str,

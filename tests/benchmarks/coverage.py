@@ -1,7 +1,7 @@
 """How often intervals hold the truth: `make coverage` prints the table of docs/intervals.md.
 
-The prompts of a recording are the population, and its value is the truth. Sets of n prompts are drawn from it with
-replacement, and every set gets its interval, by the functions that runs use."""
+The prompts of a recording are the population, and its value is the truth. Sets of n prompts are drawn from it
+with replacement, and every set gets its interval, by the functions that runs use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from isokl_bench.bootstrap import crossing, crossing_interval
+from isokl_bench.engine.search import crossing, crossing_interval
 from isokl_registry import IsoklError, Stat, interval, load_registry
 from tests.benchmarks.pools import Pool, pool
 

@@ -1,7 +1,8 @@
 """A store as thousands of runs leave it, filled with SQL.
 
-Every run has its config, calibration and the 73 summaries that are one number each. What Figure 1 draws, 25 440
-measurements and 750 summaries by position, only the runs have that it may draw: for all of them it would be 25 GB.
+Every run has its config, calibration and the 73 summaries that are one number each. What Figure 1 draws, 25
+440 measurements and 750 summaries by position, only the runs have that it may draw: for all of them it would
+be 25 GB.
 """
 
 from __future__ import annotations

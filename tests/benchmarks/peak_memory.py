@@ -1,4 +1,5 @@
-"""Prints, as JSON, the bytes that a wide and long rollout takes at its peak beyond the model's weights and the caches."""
+"""Prints, as JSON, the bytes that a wide and long rollout takes at its peak beyond the model's weights and
+the caches."""
 
 from __future__ import annotations
 

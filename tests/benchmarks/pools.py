@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from isokl_bench.engine.answers import AnswerTokens
 from isokl_bench.engine.calibrate import Calibrator
-from isokl_bench.engine.fork import AnswerTokens, fork
+from isokl_bench.engine.fork import fork
 from isokl_bench.engine.rollout import rollout
 from isokl_bench.pipeline.config import RunConfig
 from isokl_bench.pipeline.fit import fit
@@ -28,8 +29,9 @@ ALPHAS = (0.0, 0.25, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class Pool:
-    """doses [k], ascending; kl, nll [k, prompt, token] steered, own [prompt, token]: NLL of the unsteered text; NaN
-    where a row has ended. ratio [alpha, prompt]: log p(target answer) − log p(other) at the start of the reply."""
+    """doses [k], ascending; kl, nll [k, prompt, token] steered, own [prompt, token]: NLL of the unsteered
+    text; NaN where a row has ended. ratio [alpha, prompt]: log p(target answer) − log p(other) at the start
+    of the reply."""
 
     doses: Array
     kl: Array

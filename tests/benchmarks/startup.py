@@ -24,13 +24,14 @@ print(json.dumps(int(peak.split()[1]) / 1024), file=sys.stderr)
 
 
 def startup_seconds(*args: str, times: int = 7) -> float:
-    """User CPU seconds of `isokl ARGS`: the median of so many calls after a first one, which compiles the modules."""
+    """User CPU seconds of `isokl ARGS`: the median of so many calls after one that compiles the modules."""
     with TemporaryDirectory() as cache:
         return median([_run([ISOKL, *args], cache)[0] for _ in range(times + 1)][1:])
 
 
 def report_cost(runs: int = 10_000, seeds: int = 5) -> tuple[float, float]:
-    """CPU seconds (user and system) and peak MB of the second `isokl report` from a store with so many runs (Linux)."""
+    """CPU seconds (user and system) and peak MB of the second `isokl report` from a store with so many runs
+    (Linux)."""
     with TemporaryDirectory() as folder:
         store = Path(folder, "isokl.db")
         fill(store, runs, seeds)
@@ -41,7 +42,7 @@ def report_cost(runs: int = 10_000, seeds: int = 5) -> tuple[float, float]:
 
 
 def _run(command: list[str], cache: str) -> tuple[float, float, str]:
-    """User and system seconds of a process, and what it said on stderr; compiled modules are kept in `cache`."""
+    """User and system seconds of a process, and what it said on stderr; `cache` holds compiled modules."""
     env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     env |= {"PYTHONPYCACHEPREFIX": cache, "OMP_NUM_THREADS": "1"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -81,8 +81,8 @@ def real(prompts: int) -> Subject:
 
 
 def random_qwen(prompts: int, *, blocks: int = 28, hidden: int = 1024) -> Subject:
-    """The shape of Qwen3 0.6B with random weights, scaled up until its next-token distributions are as peaked as a
-    trained model's, steered along a random direction at 60 % of its depth."""
+    """The shape of Qwen3 0.6B with random weights, scaled up until its next-token distributions are as peaked
+    as a trained model's, steered along a random direction at 60 % of its depth."""
     config = Qwen3Config(
         vocab_size=151_936,
         hidden_size=hidden,

@@ -6,11 +6,11 @@ In a plugin's test file two lines make one test for each law:
 
     test_laws = laws("my_method")  # or laws("my_method[rank=2]")
 
-`isokl plugins check my_method` runs the same laws and prints a table. Nothing here needs pytest but `laws`, and torch,
-numpy and safetensors are imported when a law is run.
+`isokl plugins check my_method` runs the same laws and prints a table. Nothing here needs pytest but `laws`;
+torch, numpy and safetensors are imported when a law is run.
 """
 
-from isokl_registry.conformance.book import LAWS
+from isokl_registry.conformance.all_laws import LAWS
 from isokl_registry.conformance.law import Broken, Law, Skipped, Verdict
 from isokl_registry.conformance.subject import Subject, find
 from isokl_registry.conformance.suite import laws

@@ -29,7 +29,7 @@ LINEARS = {
 
 @dataclass(frozen=True)
 class Case:
-    """One site of a method. output: [rows, tokens, d], input: [rows, tokens, d_in], as the engine hands them over."""
+    """One site of a method. output: [rows, tokens, d], input: [rows, tokens, d_in], as in the engine."""
 
     method: Method
     contrast: Contrast
@@ -58,10 +58,8 @@ class Case:
 
         doses = torch.tensor(dose if isinstance(dose, list) else [dose] * len(self.output)).view(-1, 1, 1)
         with torch.inference_mode():
-            output, given = (
-                self.output.clone(),
-                self.input.clone(),
-            )  # an edit that writes into them is another law's affair
+            # An edit that writes into what it is given is another law's affair.
+            output, given = self.output.clone(), self.input.clone()
             return self.method.edit(output, doses, given, self.state if state is None else state)
 
     def rows(self, index: slice) -> Case:
@@ -73,7 +71,7 @@ class Case:
         return self.given(self.output[:, index], self.input[:, index])
 
     def hard(self) -> Case:
-        """The same case with tokens that an edit may stumble over: zero, on the line of the contrast, tiny, huge."""
+        """The same case with tokens that are hard on an edit: zero, on the contrast's line, tiny, huge."""
         import torch
 
         mean = self.contrast.difference.mean(0)
@@ -83,7 +81,7 @@ class Case:
         return self.given(output, self.input[:1, :1].expand(*output.shape[:2], -1).clone())
 
     def rounded(self) -> Case:
-        """The same case as a bfloat16 model has it: the engine casts to float32 before the edit and back after it."""
+        """The same case as a bfloat16 model has it: the engine casts to float32 before the edit, and back."""
         return self.given(self.output.bfloat16().float(), self.input.bfloat16().float())
 
     def given(self, output: Tensor, input: Tensor) -> Case:

@@ -27,7 +27,8 @@ def identity(method: Method) -> None:
             changed = (steered - case.output).abs().max().item()
             require(
                 torch.equal(steered, case.output),
-                f"{case}, dose {zero:g} changes the output by {changed:.3g}: write the edit as output + dose * (…)",
+                f"{case}, dose {zero:g} changes the output by {changed:.3g}: "
+                "write the edit as output + dose * (…)",
             )
 
 
@@ -55,7 +56,8 @@ def per_token(method: Method) -> None:
             _same(
                 together[:, i : i + 1],
                 alone,
-                f"{case}, token {i} is another one in the text than alone, as it is when a cache holds the others",
+                f"{case}, token {i} is another one in the text than alone, "
+                "as it is when a cache holds the others",
             )
 
 
@@ -93,7 +95,8 @@ def monotone(method: Method) -> None:
             for i in range(1, len(doses)):
                 require(
                     found[i] >= found[i - 1] * (1 - 1e-3),
-                    f"{case}, the KL is {found[i - 1]:.3g} at dose {doses[i - 1]:g} and {found[i]:.3g} at {doses[i]:g}",
+                    f"{case}, the KL is {found[i - 1]:.3g} at dose {doses[i - 1]:g} "
+                    f"and {found[i]:.3g} at {doses[i]:g}",
                 )
 
 
@@ -112,7 +115,7 @@ def dtype(method: Method) -> None:
 
 
 def device(method: Method) -> None:
-    """The edit computes where its output is: from the state and what it is given, and nothing kept elsewhere."""
+    """The edit computes where its output is: from the state and what it is given, and nothing else."""
     import torch
 
     from isokl_registry.conformance.tracking import Tracker
@@ -124,8 +127,8 @@ def device(method: Method) -> None:
             here = method.edit(output, dose, given, case.state)
         require(
             not tracker.strangers,
-            f"{case}, the edit uses a tensor of shape {tracker.strangers[:1]} that is not in its state: the engine moves "
-            "only the state to the model's device",
+            f"{case}, the edit uses a tensor of shape {tracker.strangers[:1]} that is not in its state: "
+            "the engine moves only the state to the model's device",
         )
         made = f"{case}, the edit makes a tensor without device=output.device"
         try:

@@ -18,7 +18,7 @@ def deterministic(method: Method) -> None:
     """fit gives the same tensors again, bit for bit, whatever the global random state."""
     import torch
 
-    from isokl_registry.conformance.leftovers import reseeded
+    from isokl_registry.conformance.side_effects import reseeded
 
     for case in cases(method):
         found = []
@@ -100,8 +100,8 @@ def pure(method: Method) -> None:
 
 
 def clean(method: Method) -> None:
-    """Nothing is left behind, not even by an error: the module, random states and torch's settings are as they were."""
-    from isokl_registry.conformance.leftovers import difference, reseeded, surroundings
+    """Nothing is left behind, not even by an error: module, random states, torch's settings are as before."""
+    from isokl_registry.conformance.side_effects import difference, reseeded, surroundings
 
     for case in cases(method):
         with reseeded(1):
@@ -125,7 +125,7 @@ def _fit_and_fail(case: Case) -> None:
 
 
 def degenerate(method: Method) -> None:
-    """A contrast that allows no fit is refused (ValueError, one line); on any other, fit and edit are finite."""
+    """A contrast that allows no fit is refused (ValueError, one line); else fit and edit are finite."""
     for case in cases(method):
         for name, contrast in _degenerate(case.contrast).items():
             try:

@@ -29,7 +29,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Law:
-    """One law of one kind of plugin: its name is the function's, its text the first line of the function's docstring.
+    """One law of one kind of plugin: its name is the function's, its text the first line of its docstring.
 
     asked: it costs much, so it is run on request."""
 

@@ -125,4 +125,4 @@ def pure(metric: Metric) -> None:
 
     _, session = _measured(metric, Frozen())
     pairs = zip(session.handed[::2], session.handed[1::2], strict=True)
-    require(all(kept.tobytes() == array.tobytes() for kept, array in pairs), "it writes into a rollout")
+    require(all(copy.tobytes() == array.tobytes() for copy, array in pairs), "it writes into a rollout")

@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 @dataclass
 class FakeSession:
-    """Made-up rollouts and forks (see isokl_registry.Session). asked: the longest rollout that was asked for."""
+    """Made-up rollouts and forks (see isokl_registry.Session). asked: the longest rollout asked for."""
 
     alphas: Sequence[float] = (0.0, 0.5, 1.0)
     prompts: int = 6

@@ -70,7 +70,8 @@ def monotone(stat: Stat) -> None:
                 raised = float(stat(TokenValues(**values), base))
                 require(
                     raised >= found - EPSILON,
-                    f"{name} of prompt {i}, token {t}, raised by 5 nat lowers it from {found:.6g} to {raised:.6g}",
+                    f"{name} of prompt {i}, token {t}, raised by 5 nat lowers it "
+                    f"from {found:.6g} to {raised:.6g}",
                 )
 
 

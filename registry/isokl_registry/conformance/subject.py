@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isokl_registry.component import Component, parse_spec
-from isokl_registry.conformance.book import LAWS
+from isokl_registry.conformance.all_laws import LAWS
 from isokl_registry.conformance.law import Law
 from isokl_registry.errors import IsoklError
 from isokl_registry.registry import Entry, Registry, Source
@@ -30,8 +30,8 @@ class Subject:
 def find(spec: str, registry: Registry) -> list[Subject]:
     """The plugins of that name, of whatever kind: `name`, or `name[key=value]` for those with parameters.
 
-    Raises IsoklError with the nearest name when there is none; its own plugin may have failed to load, so the failures
-    are named too."""
+    Raises IsoklError with the nearest name when there is none; its own plugin may have failed to load, so the
+    failures are named too."""
     name, params = parse_spec(spec)
     found = [of_kind[name] for of_kind in registry.entries.values() if name in of_kind]
     if not found:

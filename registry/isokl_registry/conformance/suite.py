@@ -14,8 +14,9 @@ def laws(spec: str) -> Callable[[Subject, Law], None]:
 
         test_laws = laws("my_method")
 
-    gives test_laws[identity], test_laws[per_row], … A law that does not apply is skipped with its reason. The plugin must
-    be installed (`pip install -e .`), as for everybody who uses it. Raises IsoklError for an unknown name."""
+    gives test_laws[identity], test_laws[per_row], … A law that does not apply is skipped with its reason. The
+    plugin must be installed (`pip install -e .`), as for everybody who uses it. Raises IsoklError for an
+    unknown name."""
     import pytest
 
     subjects = find(spec, load_registry())

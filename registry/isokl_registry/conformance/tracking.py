@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While it is entered: the shapes of tensors that were neither given nor computed meanwhile, in `strangers`.
+    """While it is entered: the shapes of tensors neither given nor computed meanwhile, in `strangers`.
 
     Single numbers do not count: they mix with tensors on any device."""
 
@@ -24,9 +24,7 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for tensor in _tensors((args, kwargs)):
-            if (
-                func is torch.ops.aten.lift_fresh.default
-            ):  # torch.tensor([…]): made here, though not by an operator
+            if func is torch.ops.aten.lift_fresh.default:  # torch.tensor([…]): made here, by no operator
                 self._keep(tensor)
             if tensor.ndim and _storage(tensor) not in self._known:
                 self.strangers.append(list(tensor.shape))

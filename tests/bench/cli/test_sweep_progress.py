@@ -10,7 +10,7 @@ from rich.console import Console
 from isokl_bench.cli.sweep_progress import Live
 from isokl_bench.pipeline.config import RunConfig
 from isokl_bench.sweep.plan import plan_cells
-from isokl_bench.sweep.worker import Outcome, Progress
+from isokl_bench.sweep.worker import CellResult, Progress
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_line_for_the_sweep_and_one_for_each_worker(screen):
         f"50% {first.label}: calibrating [+]",
         f"25% {second.label}: fitting",
     ]
-    screen.ended(first, Outcome("done", seconds=40.0))
+    screen.ended(first, CellResult("done", seconds=40.0))
     screen.tell(Progress(worker=11, cell=0, share=1.0, text="done"))  # late
     assert shown(screen) == ["42% 1/3 cells, 40 s left", f"25% {second.label}: fitting"]
     screen.tell(Progress(worker=11, cell=2, share=0.0, text="loading"))

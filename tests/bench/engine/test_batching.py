@@ -29,7 +29,8 @@ np.testing.assert_array_equal(found.tokens, want.tokens)
 BUDGET = """
 import resource
 import numpy as np
-from isokl_bench.engine.fork import AnswerTokens, fork
+from isokl_bench.engine.answers import AnswerTokens
+from isokl_bench.engine.fork import fork
 from isokl_registry import Answer
 from tests.architectures import build
 from tests.steerings import steer

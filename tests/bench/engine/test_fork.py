@@ -1,4 +1,4 @@
-"""Forks: packed rows, kept caches and replays against teacher forcing the whole text, on every architecture."""
+"""Forks: branched rows, snapshots and replays against teacher forcing, on every architecture."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from isokl_bench.engine.fork import THINK_END, AnswerTokens, fork, interruption
+from isokl_bench.engine.answers import THINK_END, AnswerTokens, interruption
+from isokl_bench.engine.fork import fork
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import rollout
 from isokl_bench.engine.steering import Steering
@@ -47,7 +48,7 @@ def test_forks_equal_oracle(lm, monkeypatch):
     tokens[1, 1, 4] = lm.eos[0]  # a row that ended: 4 tokens, then EOS
     answer = AnswerTokens.of(ANSWER, lm)
     want = expect(lm, prompts, tokens, steering, doses, answer)
-    for rows, piece, forks in ((10_000, 512, 1024), (5, 7, 30)):  # packing must not matter
+    for rows, piece, forks in ((10_000, 512, 1024), (5, 7, 30)):  # batches must not matter
         monkeypatch.setattr(LanguageModel, "max_rows", lambda *a, rows=rows, **k: rows)
         monkeypatch.setattr("isokl_bench.engine.fork.PIECE", piece)
         monkeypatch.setattr("isokl_bench.engine.fork.FORKS", forks)
@@ -59,7 +60,7 @@ def test_forks_equal_oracle(lm, monkeypatch):
 
 
 @pytest.mark.parametrize("linear", ["", "mlp.down_proj|mlp.c_proj"])
-def test_forks_of_kept_caches_equal_oracle(lm, linear, monkeypatch):
+def test_forks_of_snapshots_equal_oracle(lm, linear, monkeypatch):
     """Rows that ended early, in batches of every size, and fork points short of the window."""
     steering, doses, window = steer(lm, "mean_diff"), [0.0, 1.2], 20
     if linear:
@@ -75,31 +76,31 @@ def test_forks_of_kept_caches_equal_oracle(lm, linear, monkeypatch):
     for rows in (10_000, 6, 2):
         monkeypatch.setattr(LanguageModel, "max_rows", lambda *a, rows=rows, **k: rows)
         full = rollout(lm, prompts, steering, doses, window, keep_caches=True)
-        assert sorted(row for kept in full.kept for row in kept.rows) == (
-            list(np.ndindex(2, len(prompts))) if lm.packable else []
+        assert sorted(place for one in full.snapshots for place in one.rows) == (
+            list(np.ndindex(2, len(prompts))) if lm.takes_tree_masks else []
         )
         fed.clear()
-        found = fork(lm, prompts, full.tokens, steering, doses, POINTS, answer, full.kept)
+        found = fork(lm, prompts, full.tokens, steering, doses, POINTS, answer, full.snapshots)
         longest = max(len(lm.chat.encode(join + answer.prefill)) for join in ("", "\n\n"))
-        if lm.packable:  # nothing but the forks and the one token that a rollout writes and does not read
+        if lm.takes_tree_masks:  # nothing but forks, and one token: a rollout does not read its last
             assert max(fed) <= 1 + len(POINTS) * longest
         want = expect(lm, prompts, full.tokens, steering, doses, answer)
         np.testing.assert_allclose(found.log_mass_first, want[0], atol=1e-4)
         np.testing.assert_allclose(found.log_mass_second, want[1], atol=1e-4)
-        again = fork(lm, prompts, full.tokens, steering, doses, POINTS[:2], answer, full.kept)
+        again = fork(lm, prompts, full.tokens, steering, doses, POINTS[:2], answer, full.snapshots)
         np.testing.assert_allclose(again.log_mass_first, want[0, ..., :2], atol=1e-4)
     assert np.isnan(found.log_mass_first[1, 0, 3:]).tolist() == [True, False]
 
 
-def test_caches_are_kept_only_where_they_fit(monkeypatch):
+def test_snapshots_are_taken_only_where_they_fit(monkeypatch):
     lm = build("llama")
     steering, prompts = steer(lm, "mean_diff"), [lm.chat.ids(text) for text in TEXTS]
     needed = len(prompts) * lm.cache_bytes(max(map(len, prompts)) + 8)
-    for memory, kept in ((4 * needed, 0), (4 * needed + 1, len(prompts))):
+    for memory, rows in ((4 * needed, 0), (4 * needed + 1, len(prompts))):
         monkeypatch.setattr(lm, "free_memory", lambda memory=memory: memory)
         monkeypatch.setattr(lm, "max_rows", lambda *a, **k: 100)
-        found = rollout(lm, prompts, steering, [1.2], 8, keep_caches=True).kept
-        assert sum(len(part.rows) for part in found) == kept
+        found = rollout(lm, prompts, steering, [1.2], 8, keep_caches=True).snapshots
+        assert sum(len(part.rows) for part in found) == rows
 
 
 @pytest.mark.parametrize("attention", ["eager", "another"])
@@ -113,23 +114,23 @@ def test_forks_under_other_attention(attention, monkeypatch):
     if attention == "eager":
         lm.model.set_attn_implementation("eager")
     else:
-        monkeypatch.setattr(LanguageModel, "packable", False)
+        monkeypatch.setattr(LanguageModel, "takes_tree_masks", False)
         monkeypatch.setattr(lm, "forward_branched", None)
     found = fork(lm, prompts, tokens, steering, [1.2], POINTS, answer)
     np.testing.assert_allclose(found.log_mass_first, want.log_mass_first, atol=1e-4)
 
 
-def test_where_memory_runs_out_the_kept_caches_go_first(monkeypatch):
+def test_where_memory_runs_out_the_snapshots_go_first(monkeypatch):
     lm = build("llama")
     steering, prompts = steer(lm, "mean_diff"), [lm.chat.ids(text) for text in TEXTS]
     want = rollout(lm, prompts, steering, [0.0, 1.2], 8)
 
-    def keep(*args):
+    def snapshot(*args):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr("isokl_bench.engine.lockstep.keep", keep)
+    monkeypatch.setattr("isokl_bench.engine.lockstep.snapshot", snapshot)
     found = rollout(lm, prompts, steering, [0.0, 1.2], 8, keep_caches=True)
-    assert found.kept == []
+    assert found.snapshots == []
     np.testing.assert_array_equal(found.tokens, want.tokens)
     assert lm.row_limit >= len(prompts)  # no batch was made smaller
 
@@ -140,7 +141,7 @@ def test_points_come_in_any_order_and_equal_rows_agree(monkeypatch):
     answer, doses = AnswerTokens.of(ANSWER, lm), [0.0, 1.2, 1.2]
     full = rollout(lm, prompts, steering, doses, 12, keep_caches=True)
     found, ordered = (
-        fork(lm, prompts, full.tokens, steering, doses, points, answer, full.kept).log_mass_first
+        fork(lm, prompts, full.tokens, steering, doses, points, answer, full.snapshots).log_mass_first
         for points in ([12, 0, 7, 0], [0, 7, 12])
     )
     np.testing.assert_allclose(found, ordered[..., [2, 0, 1, 0]], atol=1e-5)
@@ -155,7 +156,7 @@ def test_a_session_of_some_of_the_alphas_uses_their_caches(monkeypatch):
     (full,) = intervention.rollouts([ask], keep_caches=True)
     answer, prompts = AnswerTokens.of(ANSWER, lm), [Prompt(text, True) for text in TEXTS]
     want = MeasureSession(intervention, ask.alphas, prompts, answer, full).forks([0, 4]).log_mass_first
-    monkeypatch.setattr("isokl_bench.engine.fork._read", None)  # nothing is read again
+    monkeypatch.setattr("isokl_bench.engine.fork._Reader._read_texts", None)  # nothing is read again
     session = MeasureSession(intervention, [0.0, 1.0], prompts, answer, full.at([0, 2]))
     np.testing.assert_allclose(session.forks([0, 4]).log_mass_first, want[[0, 2]], atol=1e-4)
     known = dict(session._forks)
@@ -163,9 +164,8 @@ def test_a_session_of_some_of_the_alphas_uses_their_caches(monkeypatch):
         session.forks([REPLY_END])
     end = session.forks([0, 4, 8, REPLY_END])  # the first two are known
     assert all(session._forks[key] is values for key, values in known.items())
-    np.testing.assert_array_equal(
-        end.log_mass_first[..., 2], end.log_mass_first[..., 3]
-    )  # no reply ends before
+    window, reply_end = end.log_mass_first[..., 2], end.log_mass_first[..., 3]
+    np.testing.assert_array_equal(window, reply_end)  # no reply ends before
 
 
 def counting(forward, fed):
@@ -199,10 +199,8 @@ def test_answer_tokens(tiny):
     lm = build("llama")
     found = AnswerTokens.of(Answer(":", (" yes", "Y", "y"), (" no", "N")), lm)
     ids = lm.chat.encode
-    assert (found.first, found.second) == (
-        [ids("Y")[0], ids("y")[0]],
-        [ids("N")[0]],
-    )  # single tokens are preferred
+    assert found.first == [ids("Y")[0], ids("y")[0]]  # single tokens are preferred
+    assert found.second == [ids("N")[0]]
     with pytest.raises(IsoklError, match="with the same token"):
         AnswerTokens.of(Answer(":", (" yes",), (" no",)), lm)  # both begin with the space byte
     with pytest.raises(IsoklError, match="is empty"):

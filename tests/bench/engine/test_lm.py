@@ -124,7 +124,7 @@ def test_activations_of_linears_are_what_they_give_alone(name):
 
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_activations_are_the_blocks_outputs(name):
-    """Against transformers' own hidden_states, of which entry i + 1 is block i's output (but for the last, normed)."""
+    """Against transformers' own hidden_states: entry i + 1 is block i's output (but for the last, normed)."""
     lm = build(name)
     rows = [lm.chat.ids("Hello there"), lm.chat.ids("Hi")]
     found = record(lm, rows, [Site(0), Site(2)])
@@ -194,7 +194,7 @@ def test_no_hub_is_one_line_with_two_ways_out(name, registry, monkeypatch, tmp_p
 
 
 def test_activations_are_read_no_further_than_they_are_wanted(tiny):
-    """In batches, of rows of which one is longer than a batch may be, and nothing above the last site is computed."""
+    """In batches, one row longer than a batch may be, and nothing above the last site is computed."""
     rows = [tiny.chat.ids("Hi"), tiny.chat.ids("a long row " * 900), tiny.chat.ids("Hello there")]
     beyond = []
     handle = tiny.blocks[4].register_forward_hook(lambda *args: beyond.append(1))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from isokl_bench.engine.fork import AnswerTokens
+from isokl_bench.engine.answers import AnswerTokens
 from isokl_bench.pipeline.intervention import Ask, Steered
 from isokl_bench.pipeline.session import MeasureSession
 from isokl_plugins.metrics.branch_pmass import BranchPmass
@@ -20,7 +20,8 @@ NAN = np.nan
 
 @dataclass
 class Forked:
-    """A session of two alphas whose fork at column j has probability first[..., j] of the first answer, and so on."""
+    """A session of two alphas whose fork at column j has probability first[..., j] of the first answer, and
+    so on."""
 
     first: np.ndarray
     second: np.ndarray
@@ -40,7 +41,8 @@ def measured(metric, first, second, target):
 
 
 def test_pmass_changes_are_over_forks_that_both_rollouts_reached():
-    # one prompt; forks 0, 5, 10 and the reply's end. The steered reply ended before fork 10, the base one did not.
+    # one prompt; forks 0, 5, 10 and the reply's end. The steered reply ended before fork 10, the base one did
+    # not.
     session, found = measured(
         BranchPmass(window=10),
         [[[0.5, 0.6, 0.9, 0.9]], [[0.4, 0.2, NAN, 0.3]]],
@@ -56,7 +58,8 @@ def test_pmass_changes_are_over_forks_that_both_rollouts_reached():
 
 
 def test_log_ratios_point_to_the_positive_answer():
-    # two questions; the positive answer of the second is the second word. Columns: start, window, the reply's end.
+    # two questions; the positive answer of the second is the second word. Columns: start, window, the reply's
+    # end.
     _, found = measured(
         TargetLogit(),
         [[[0.5, NAN, 0.2]] * 2, [[0.6, NAN, 0.4]] * 2],

@@ -8,8 +8,9 @@ import torch
 
 from isokl_bench.engine import lockstep
 from isokl_bench.engine.rollout import rollout, rollouts
-from isokl_bench.engine.sheet import Sampler, Wanted
+from isokl_bench.engine.sampling import Sampler
 from isokl_bench.engine.steering import Steering
+from isokl_bench.engine.transcript import Wanted
 from isokl_registry import IsoklError, Site, load_registry
 from tests import oracle
 from tests.architectures import CONFIGS, build
@@ -196,7 +197,7 @@ def test_inner_linears_are_steered_as_by_the_oracle(lm):
 
 
 def test_a_text_is_computed_once(tiny):
-    """Below the edited site a batch has a row per text, however many doses read it; above, one unsteered row each."""
+    """Below the edited site a batch has a row per text, whatever doses read it; above, one unsteered row."""
     prompts = [tiny.chat.ids(text) for text in TEXTS]
     lower, upper = [], []
     handles = [

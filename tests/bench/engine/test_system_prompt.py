@@ -11,11 +11,11 @@ import torch
 
 import isokl_bench
 from isokl_bench.cli import invoke
-from isokl_bench.engine.fork import AnswerTokens
+from isokl_bench.engine.answers import AnswerTokens
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import rollout
-from isokl_bench.engine.sheet import Sampler
-from isokl_bench.engine.system_prompt import prompted_fork, prompted_rollout
+from isokl_bench.engine.sampling import Sampler
+from isokl_bench.engine.system_prompt import system_fork, system_rollout
 from isokl_bench.pipeline.config import RunConfig
 from isokl_bench.pipeline.plan import resolve
 from isokl_bench.report.tables.cells import Cells
@@ -46,7 +46,7 @@ def contexts(lm):
 
 @torch.inference_mode()
 def log_probs(lm, prompt, tokens):
-    """What the model says before each of the tokens, [token, v]: the whole text in one pass of one row, no cache."""
+    """What the model says before each token, [token, v]: the whole text in one pass of one row, no cache."""
     ids = torch.tensor([[*prompt, *tokens]])
     return lm.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
 
@@ -62,20 +62,16 @@ def greedy(lm, prompt):
 
 
 def test_lockstep_equals_teacher_forcing(lm):
-    plain, prompted = contexts(lm)
-    found = prompted_rollout(lm, plain, prompted, [0.0, 1.0], WINDOW)
+    plain, with_system = contexts(lm)
+    found = system_rollout(lm, plain, with_system, [0.0, 1.0], WINDOW)
     assert found.tokens.shape == (2, len(TEXTS), WINDOW)
-    for a, own in enumerate((plain, prompted)):
+    for a, own in enumerate((plain, with_system)):
         for p in range(len(TEXTS)):
             tokens = greedy(lm, own[p])
             n = len(tokens)
             assert found.tokens[a, p].tolist() == tokens + [-1] * (WINDOW - n)
             log_s, log_b = log_probs(lm, own[p], tokens), log_probs(lm, plain[p], tokens)
-            want = (
-                (log_s.exp() * (log_s - log_b)).sum(-1),
-                -log_b[torch.arange(n), tokens],
-                -(log_s.exp() * log_s).sum(-1),
-            )
+            want = (log_s.exp() * (log_s - log_b)).sum(-1), -log_b[torch.arange(n), tokens]
             for name, values in zip(NAMES, want, strict=True):
                 got = getattr(found, name)[a, p]
                 np.testing.assert_allclose(got[:n], values, atol=1e-4)
@@ -87,12 +83,12 @@ def test_lockstep_equals_teacher_forcing(lm):
 
 
 def test_rows_that_end_stop_counting(lm):
-    plain, prompted = contexts(lm)
-    whole = prompted_rollout(lm, plain, prompted, [1.0], WINDOW)
+    plain, with_system = contexts(lm)
+    whole = system_rollout(lm, plain, with_system, [1.0], WINDOW)
     eos, ended = lm.eos, whole.tokens[0, 1, 3]
     lm.eos = (int(ended),)
     try:
-        found = prompted_rollout(lm, plain, prompted, [1.0], WINDOW)
+        found = system_rollout(lm, plain, with_system, [1.0], WINDOW)
     finally:
         lm.eos = eos
     for p, row in enumerate(whole.tokens[0]):
@@ -107,12 +103,12 @@ def test_rows_that_end_stop_counting(lm):
 
 
 def test_packing_and_the_choice_of_alphas_never_change_a_result(lm, monkeypatch):
-    plain, prompted = contexts(lm)
+    plain, with_system = contexts(lm)
     for sampler in (None, Sampler(3)):
-        whole = prompted_rollout(lm, plain, prompted, [0.0, 1.0], 10, sampler=sampler)
-        alone = prompted_rollout(lm, plain, prompted, [1.0], 10, sampler=sampler)
+        whole = system_rollout(lm, plain, with_system, [0.0, 1.0], 10, sampler=sampler)
+        alone = system_rollout(lm, plain, with_system, [1.0], 10, sampler=sampler)
         monkeypatch.setattr(LanguageModel, "max_rows", lambda *a, **k: 4)
-        split = prompted_rollout(lm, plain, prompted, [0.0, 1.0], 10, sampler=sampler)
+        split = system_rollout(lm, plain, with_system, [0.0, 1.0], 10, sampler=sampler)
         monkeypatch.undo()
         assert (whole.tokens == split.tokens).all()
         assert (whole.tokens[1:] == alone.tokens).all()
@@ -122,24 +118,24 @@ def test_packing_and_the_choice_of_alphas_never_change_a_result(lm, monkeypatch)
 
 def test_alpha_0_writes_what_every_other_method_writes_at_0(lm):
     """Sampled too: the noise belongs to the bare prompt."""
-    plain, prompted = contexts(lm)
+    plain, with_system = contexts(lm)
     for sampler in (None, Sampler(5)):
-        found = prompted_rollout(lm, plain, prompted, [0.0], 12, sampler=sampler)
+        found = system_rollout(lm, plain, with_system, [0.0], 12, sampler=sampler)
         want = rollout(lm, plain, steer(lm, "mean_diff"), [0.0], 12, sampler=sampler)
         assert (found.tokens == want.tokens).all()
         np.testing.assert_allclose(found.nll, want.nll, atol=1e-4)
-    same = prompted_rollout(lm, plain, plain, [0.0, 1.0], 12, sampler=Sampler(5))
+    same = system_rollout(lm, plain, plain, [0.0, 1.0], 12, sampler=Sampler(5))
     assert (same.tokens[0] == same.tokens[1]).all()
     assert np.nanmax(same.kl[1]) < 1e-6
 
 
 def test_forks_are_answered_in_the_context_that_wrote_the_text(lm):
-    plain, prompted = contexts(lm)
-    tokens = prompted_rollout(lm, plain, prompted, [0.0, 1.0], 20).tokens
+    plain, with_system = contexts(lm)
+    tokens = system_rollout(lm, plain, with_system, [0.0, 1.0], 20).tokens
     tokens[1, 1, 5:] = -1
     tokens[1, 1, 4] = lm.eos[0]  # a row that ended: 4 tokens, then EOS
     answer = AnswerTokens.of(ANSWER, lm)
-    found = prompted_fork(lm, plain, prompted, tokens, [0.0, 1.0], POINTS, answer)
+    found = system_fork(lm, plain, with_system, tokens, [0.0, 1.0], POINTS, answer)
     for (a, p, f), value in np.ndenumerate(found.log_mass_first):
         row = [token for token in tokens[a, p].tolist() if token >= 0]
         end = len(row) - (row[-1] in lm.eos)
@@ -149,7 +145,7 @@ def test_forks_are_answered_in_the_context_that_wrote_the_text(lm):
             continue
         join = "\n\n" if point else ""
         ids = [*row[:point], *lm.chat.encode(join + answer.prefill), 0]
-        log_p = log_probs(lm, (plain, prompted)[a][p], ids)[-1]
+        log_p = log_probs(lm, (plain, with_system)[a][p], ids)[-1]
         assert value == pytest.approx(float(log_p[answer.first].logsumexp(-1)), abs=1e-4)
         second = float(log_p[answer.second].logsumexp(-1))
         assert found.log_mass_second[a, p, f] == pytest.approx(second, abs=1e-4)
@@ -161,7 +157,7 @@ def test_logits_that_are_not_finite_are_an_error():
     with torch.no_grad():
         lm.model.lm_head.weight[0] = torch.nan
     with pytest.raises(IsoklError, match="not finite: use --dtype"):
-        prompted_rollout(lm, *contexts(lm), [1.0], 4)
+        system_rollout(lm, *contexts(lm), [1.0], 4)
 
 
 METRICS = ("target_logit", "base_nll", "branch_pmass", "kl_trajectory")  # as the figures want them
@@ -196,9 +192,9 @@ def test_a_run_has_an_outcome_of_its_own_and_no_steering(whole, tiny):
     for sign, persona in zip((1, -1), personas, strict=True):
         kl = []
         for text in texts:
-            plain, prompted = tiny.chat.ids(text), tiny.chat.ids(text, system=persona)
-            tokens = greedy(tiny, prompted)[:6]
-            log_s, log_b = log_probs(tiny, prompted, tokens), log_probs(tiny, plain, tokens)
+            plain, with_system = tiny.chat.ids(text), tiny.chat.ids(text, system=persona)
+            tokens = greedy(tiny, with_system)[:6]
+            log_s, log_b = log_probs(tiny, with_system, tokens), log_probs(tiny, plain, tokens)
             kl.append((log_s.exp() * (log_s - log_b)).sum(-1))
         want = float(torch.quantile(torch.cat(kl).double(), 0.95))
         assert record.calibration(sign)["value"] == pytest.approx(want, abs=1e-4)

@@ -8,7 +8,8 @@ import safetensors.torch
 import torch
 
 import isokl_bench
-from isokl_bench.engine.fork import AnswerTokens, fork
+from isokl_bench.engine.answers import AnswerTokens
+from isokl_bench.engine.fork import fork
 from isokl_bench.engine.lm import LanguageModel
 from isokl_bench.engine.rollout import rollout
 from isokl_registry import REPLY_END
@@ -34,7 +35,7 @@ def test_rollout_and_forks_equal_the_oracle(lm, behavior):
     prompts = [lm.chat.ids(prompt.text) for prompt in behavior.prompts[:2]]
     found = rollout(lm, prompts, steering, doses, TOKENS, keep_caches=True)
     answer = AnswerTokens.of(behavior.answer, lm)
-    forks = fork(lm, prompts, found.tokens, steering, doses, [0, 5, REPLY_END], answer, found.kept)
+    forks = fork(lm, prompts, found.tokens, steering, doses, [0, 5, REPLY_END], answer, found.snapshots)
     assert found.kl[1].max() > 0.01
     for (d, p), _ in np.ndenumerate(found.tokens[..., 0]):
         want = oracle.trajectory(lm.model, lm.blocks, steering, doses[d], prompts[p], TOKENS, lm.eos)

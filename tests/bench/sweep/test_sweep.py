@@ -16,7 +16,7 @@ from isokl_bench.pipeline.model_cache import ModelCache
 from isokl_bench.sweep.grid import KEYS, OPTIONS, PRESETS, cells, read_file, read_preset
 from isokl_bench.sweep.plan import estimate, plan_cells, to_run
 from isokl_bench.sweep.run import run_cells
-from isokl_bench.sweep.worker import Outcome, own_gpu
+from isokl_bench.sweep.worker import CellResult, own_gpu
 from isokl_db import Store, StoreError
 from isokl_plugins.behaviors.toml_file import TomlBehavior
 from isokl_plugins.models.tiny.plugin import TinyModel
@@ -278,7 +278,7 @@ def test_another_executor_gets_cells_and_gives_outcomes(tmp_path, registry):
     def elsewhere(todo, db, tell):
         asked.append([cell.index for cell in todo])
         for one in todo:
-            yield one, Outcome("taken" if one.index == 2 and len(asked) == 1 else "failed", "no GPU there")
+            yield one, CellResult("taken" if one.index == 2 and len(asked) == 1 else "failed", "no GPU there")
 
     ended = list(run_cells(planned, tmp_path / "isokl.db", executor=elsewhere))
     assert asked == [[0, 1, 2, 3], [2]]  # what another process was at is asked for once more
