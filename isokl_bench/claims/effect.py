@@ -45,7 +45,7 @@ def _sides(evidence: Evidence) -> str:
     told = [found.mean > 0 for found in effects if found.excludes_zero]
     return (
         f"log_ratio at alpha 1, of {len(effects)} rows: {sum(told)} towards the side that was asked for, "
-        f"{len(told) - sum(told)} reversed, {len(effects) - len(told)} not told from 0"
+        f"{len(told) - sum(told)} reversed, {len(effects) - len(told)} not distinguishable from 0"
     )
 
 

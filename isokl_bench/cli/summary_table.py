@@ -41,7 +41,7 @@ def summary_table(measured: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def effect_sentence(measured: Sequence[Mapping[str, Any]], sign: int) -> str:
-    """Whether the headline effect at alpha 1 is there, reversed or not told from 0; "" where it is not measured."""
+    """Whether the headline effect at alpha 1 is there, reversed or not distinguishable from 0; "" where it is not measured."""
     found = {(s["metric"], s["quantity"]): s for s in measured if s["alpha"] == 1 and s["mean"] is not None}
     measures = {(m.metric, m.column.quantity): m for m in measures_of(found)}
     headlines = (key for key, m in measures.items() if m.column.role == "headline" and key in found)
@@ -105,7 +105,7 @@ def _verdict(estimate: Estimate, sign: int) -> str:
     if estimate.low is None and estimate.high is None:
         return "without an interval"
     if not estimate.excludes_zero:
-        return "not told from 0"
+        return "not distinguishable from 0"
     if estimate.mean * sign < 0:
         return "reversed"
     return "larger than 0" if sign > 0 else "smaller than 0"

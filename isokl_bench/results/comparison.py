@@ -18,7 +18,7 @@ class Compared(NamedTuple):
 
 
 def told_larger(pairs: Sequence[tuple[Compared, Compared]]) -> list[bool]:
-    """Whether the first of each two is told to be larger.
+    """Whether the first of each two is clearly larger.
 
     With two or more seeds that both have, it is where the 95 % interval of the paired difference over them is above 0.
     With fewer, their own intervals must not overlap, where an end that is open may lie anywhere: the prompts of one seed

@@ -19,7 +19,7 @@ def condition(row: TableRow) -> tuple[str, ...]:
 
 
 def not_above_control(rows: Sequence[TableRow]) -> set[int]:
-    """Places of the rows whose effect is not told to be larger than the control's under the same condition.
+    """Places of the rows whose effect is not clearly larger than the control's under the same condition.
 
     The effect counts in the direction that it has on average, the control's by its size alone: no side is its own. Where
     the control was not run, nothing is in the set."""

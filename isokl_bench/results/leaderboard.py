@@ -135,7 +135,7 @@ def _find_intervals(found: Sequence[Standing], entries: Sequence[Sequence[Entry]
 
 
 def _firsts(ranking: Ranking) -> list[Entry]:
-    """The entry with the largest effect and those that are not told to be smaller, as far as they have one."""
+    """The entry with the largest effect and those that are not clearly smaller, as far as they have one."""
     measured = [entry for entry in ranking.entries if entry.effect]
     smaller = told_apart([(measured[0].row, entry.row) for entry in measured[1:]]) if measured else []
     largest = measured[:1] + [entry for entry, told in zip(measured[1:], smaller, strict=True) if not told]

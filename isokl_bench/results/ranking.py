@@ -65,7 +65,7 @@ class Entry:
 
     @property
     def is_reversed(self) -> bool:
-        """Whether the answer is told to move away from the side that was asked for."""
+        """Whether the answer is clearly moved away from the side that was asked for."""
         found = self.effect
         return found is not None and found.excludes_zero and found.mean < 0 and not self.is_control
 
@@ -165,7 +165,7 @@ def _remark(entry: Entry) -> str:
 
 
 def _find_ranks(found: Sequence[Ranking]) -> None:
-    """Places from behind all that are told to be larger to before all that are told to be smaller."""
+    """Places from behind all that are clearly larger to before all that are clearly smaller."""
     ranked = [[entry for entry in ranking.entries if entry.effect] for ranking in found]
     pairs = [pair for entries in ranked for pair in combinations(entries, 2)]  # the larger first
     apart = told_apart([(above.row, below.row) for above, below in pairs])

@@ -39,7 +39,7 @@ class Table1:
         self._weak = {id(self.rows[place]) for place in not_above_control(self.rows)}
 
     def is_weak(self, row: TableRow) -> bool:
-        """Whether the row's effect is not told to be larger than the control's at the same budget."""
+        """Whether the row's effect is not clearly larger than the control's at the same budget."""
         return id(row) in self._weak
 
     @cached_property

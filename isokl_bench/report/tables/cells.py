@@ -61,7 +61,7 @@ _MARKS_NOTE = (
 )
 _NO_DOSE_NOTE = "no dose: steered by a prompt, which cannot be calibrated; its KL is as measured, and there is no alpha but 1."
 _JUMP_NOTE = "jump: the stat steps over its target; the coefficient is the largest dose at or under it."
-_CONTROL_NOTE = "{mark}: an effect that is not told to be larger than that of {control} at the same budget."
+_CONTROL_NOTE = "{mark}: an effect that is not clearly larger than that of {control} at the same budget."
 
 
 @dataclass

@@ -18,9 +18,9 @@ from isokl_bench.results.wording import bracket, number, writer
 ROWS = 40
 NOTE = (
     "effect: {what}at alpha 1, positive towards the side that was asked for; mean over the pairs of model and behavior that "
-    "were measured, with its 95 % interval over them. above {control}: pairs in which it is on that side and told to be larger "
+    "were measured, with its 95 % interval over them. above {control}: pairs in which it is on that side and clearly larger "
     "than the control's, of those with a control; reversed: pairs in which its interval is on the other side; first: pairs in "
-    "which its interval is on that side and it is the largest, or not told to be smaller. The columns up to reached are means "
+    "which its interval is on that side and it is the largest, or not clearly smaller. The columns up to reached are means "
     "over pairs, at alpha 1. reached: runs with a coefficient, of all; no dose: a prompt, whose KL is not the budget but what "
     "it is (Table 1 has it). seconds: of a run, median."
 )

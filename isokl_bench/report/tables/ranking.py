@@ -24,7 +24,7 @@ TEXTS = ("method", "remark")
 
 _ORDER = (
     "Ranking: by the effect at alpha 1{what}, positive towards the side that was asked for. Ranks begin behind all "
-    "methods that are told to have a larger effect and end before all that are told to have a smaller one: the 95 % interval "
+    "methods that are clearly larger in effect and end before all that are clearly smaller: the 95 % interval "
     "of the paired difference over seeds excludes 0 or, with fewer than two common seeds, their own intervals do not overlap."
 )
 _AREA = (
@@ -37,7 +37,7 @@ _MEASURED = (
 )
 _REMARKS = (
     "no effect: the interval includes 0; reversed: the answer moves away from the side that was asked for; control: steers "
-    "nowhere in particular, so that its side is chance; not above {control}: not told to be larger than the control's."
+    "nowhere in particular, so that its side is chance; not above {control}: not clearly larger than the control's."
 )
 _APART = "Runs that differ in {what} are ranked apart: alpha 1 is another dose in each."
 _FEWER = (

@@ -320,7 +320,7 @@ def test_r2_is_decided_by_the_logit_and_has_the_log_ratio_beside_it(store: Store
         (20, "0.100 [−1.000, 1.000]")
     ]
     assert found.lines[1] == (
-        "log_ratio at alpha 1, of 2 rows: 0 towards the side that was asked for, 1 reversed, 1 not told from 0"
+        "log_ratio at alpha 1, of 2 rows: 0 towards the side that was asked for, 1 reversed, 1 not distinguishable from 0"
     )
     add(store, method="mean_diff", target_logit=(0.0, -1.0, 1.0))
     assert claim(store, "R2").answer is False

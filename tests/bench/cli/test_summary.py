@@ -104,11 +104,11 @@ def test_a_side_that_no_answer_was_on_has_no_share_of_flips() -> None:
     [
         ((1.2, 1.1, 1.3), 1, "larger than 0"),
         ((-1.2, -1.3, -1.1), 1, "reversed"),
-        ((0.2, -0.1, 0.5), 1, "not told from 0"),
+        ((0.2, -0.1, 0.5), 1, "not distinguishable from 0"),
         ((-1.2, -1.3, -1.1), -1, "smaller than 0"),
         ((1.2, 1.1, 1.3), -1, "reversed"),
         ((1.2, 1.1, None), 1, "larger than 0"),
-        ((1.2, None, 1.3), 1, "not told from 0"),
+        ((1.2, None, 1.3), 1, "not distinguishable from 0"),
         ((1.2, None, None), 1, "without an interval"),
     ],
 )
@@ -125,7 +125,7 @@ def test_both_effects_are_said_with_their_numbers() -> None:
     measured = [effect("log_ratio", 1.0, 0.5, 1.5), effect("final_log_ratio", -2.0, -3.0, 1.0, n=30)]
     assert effect_sentence(measured, 1) == (
         "effect at alpha 1 (change of the log-ratio in nats): [bold]larger than 0[/] at the start of the reply "
-        r"(+1.00 \[+0.50, +1.50], n = 32); [bold]not told from 0[/] after the reply (−2.00 \[−3.00, +1.00], n = 30)"
+        r"(+1.00 \[+0.50, +1.50], n = 32); [bold]not distinguishable from 0[/] after the reply (−2.00 \[−3.00, +1.00], n = 30)"
     )
 
 

@@ -89,7 +89,7 @@ def test_table_and_ranking_say_so(store: Store) -> None:
     sheet = rows_of(store)
     texts = {cells["method"].text: cells["log_ratio_alpha1"].text for cells in Cells(sheet).cells}
     assert texts == {"random": "+1.00", "pca": "+2.00", "probe": "+0.50" + MARK}
-    note = "°: an effect that is not told to be larger than that of random, the control, at the same budget."
+    note = "°: an effect that is not clearly larger than that of random, the control, at the same budget."
     assert note in Cells(sheet).notes
     (ranking,) = rankings(sheet, Responses(store))
     assert [(entry.method, entry.remark) for entry in ranking.entries] == [
