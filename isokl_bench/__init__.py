@@ -1,7 +1,8 @@
 """isokl-bench: steering methods compared at one KL budget.
 
-`run(model, method, …)` does one run and returns its Record; `gap(run)` says what the distance between its calibration and
-evaluation is made of; the command line `isokl` is a thin layer over them.
+`run(model, method, …)` does one run and returns its Record, whose Steering can be saved, loaded and added to others;
+`gap(run)` says what the distance between its calibration and evaluation is made of. The command line `isokl` is a thin
+layer over them.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isokl_bench.api import run
+    from isokl_bench.engine.steering import Steering
     from isokl_bench.generalization.gap import gap
     from isokl_bench.pipeline.config import RunConfig
     from isokl_bench.pipeline.record import Record
 
-__all__ = ["Record", "RunConfig", "gap", "run"]
+__all__ = ["Record", "RunConfig", "Steering", "gap", "run"]
 _HOMES = {
     "run": "api",
     "gap": "generalization.gap",
     "RunConfig": "pipeline.config",
     "Record": "pipeline.record",
+    "Steering": "engine.steering",
 }
 
 

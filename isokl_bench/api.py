@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from isokl_bench.pipeline.phases import missing_phases, stored_phases
 from isokl_bench.pipeline.plan import Plan, resolve
 from isokl_bench.pipeline.record import Record
 from isokl_db import INTERRUPTED, Attempt, Store, StoreError, config_hash
-from isokl_registry import IsoklError, load_registry
+from isokl_registry import IsoklError, load_registry, shown
 
 if TYPE_CHECKING:
     from isokl_bench.pipeline.model_cache import ModelCache
@@ -58,10 +59,17 @@ def run_config(
     config: RunConfig, *, db: str | Path = DEFAULT_DB, force: bool = False, listen: Listener = silent
 ) -> Record:
     """The same for a ready configuration."""
+    check_db(db)
     plan = resolve(config, load_registry())
     with Store(db) as store:
         attempt, cached = run_plan(plan, store, force=force, listen=listen)
         return Record.load(store, attempt, cached=cached)
+
+
+def check_db(db: object) -> None:
+    """Raise IsoklError for what cannot be a path or URL, before anything is done."""
+    if not isinstance(db, str | PathLike):
+        raise IsoklError(f"db is {shown(db)}: give a path or an SQLAlchemy URL")
 
 
 def run_plan(

@@ -29,11 +29,11 @@ ROOMS = {
     "api": {"pipeline"},
     "generalization": {"api", "pipeline", "engine", "bootstrap"},
     "sweep": {"api", "pipeline", "engine"},
-    "results": {"bootstrap"},
+    "results": set(),
     "claims": {"results"},
     "report": {"results"},
     "cli": {"api", "pipeline", "engine", "generalization", "sweep", "results", "claims", "report"},
-    "__init__": {"api", "generalization", "pipeline"},
+    "__init__": {"api", "generalization", "pipeline", "engine"},
     "__main__": {"cli"},
 }
 FOREIGN = {

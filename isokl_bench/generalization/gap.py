@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isokl_bench.api import DEFAULT_DB
+from isokl_bench.api import DEFAULT_DB, check_db
 from isokl_bench.generalization.sources import gap_phase
 from isokl_bench.pipeline.config import RunConfig
 from isokl_bench.pipeline.events import Event, Listener, silent
@@ -67,6 +67,7 @@ def gap_record(
     Raises:
         IsoklError: when the run is not finished, has no coefficient on budget, or cannot be set up as it was.
     """
+    check_db(db)
     with Store(db, read_only=True) as store:
         name, record = store.name, Record.load(store, store.find(run), cached=True)
     missing = _missing(record, listen)

@@ -72,10 +72,10 @@ def test_lockstep_equals_teacher_forcing(lm):
             assert found.tokens[a, p].tolist() == tokens + [-1] * (WINDOW - n)
             log_s, log_b = log_probs(lm, own[p], tokens), log_probs(lm, plain[p], tokens)
             want = (
-                    (log_s.exp() * (log_s - log_b)).sum(-1),
-                    -log_b[torch.arange(n), tokens],
-                    -(log_s.exp() * log_s).sum(-1),
-                )
+                (log_s.exp() * (log_s - log_b)).sum(-1),
+                -log_b[torch.arange(n), tokens],
+                -(log_s.exp() * log_s).sum(-1),
+            )
             for name, values in zip(NAMES, want, strict=True):
                 got = getattr(found, name)[a, p]
                 np.testing.assert_allclose(got[:n], values, atol=1e-4)

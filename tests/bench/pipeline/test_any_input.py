@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import isokl_bench
 from isokl_bench.pipeline.config import FIELDS, RunConfig
 from isokl_bench.pipeline.plan import Resolver
 from isokl_bench.sweep.grid import cells, read_file
@@ -164,3 +166,12 @@ def test_lists_and_whole_numbers_are_taken_where_they_mean_the_same():
         model="any", method="any", alphas=(0.0, 1.0), metrics=("base_nll",), target=2.0, tolerance=0.5
     )
     assert hash(config)
+
+
+@pytest.mark.parametrize("db", [3, None, b"isokl.db"])
+def test_a_database_that_is_neither_path_nor_url(db):
+    for ask in (lambda: isokl_bench.run("tiny-qwen", "pca", db=db), lambda: isokl_bench.gap(1, db=db)):
+        with pytest.raises(
+            IsoklError, match=rf"^db is {re.escape(repr(db))}: give a path or an SQLAlchemy URL$"
+        ):
+            ask()
