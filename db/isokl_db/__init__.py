@@ -13,7 +13,7 @@ and with any SQLite tool.
             attempt.done()
 """
 
-from isokl_db.attempt import INTERRUPTED, Attempt, Phase
+from isokl_db.attempt import INTERRUPTED, Attempt, PhaseContent
 from isokl_db.errors import StoreError
 from isokl_db.identity import HASH_VERSION, canonical_json, config_hash
 from isokl_db.merge import Merged, merge
@@ -32,7 +32,7 @@ __all__ = [
     "Measurement",
     "Merged",
     "Outcome",
-    "Phase",
+    "PhaseContent",
     "Store",
     "StoreError",
     "Summary",

@@ -22,7 +22,7 @@ INTERRUPTED = "interrupted"
 
 
 @dataclass(slots=True)
-class Phase:
+class PhaseContent:
     """What a phase wants stored; the block of `Attempt.phase` fills it in.
 
     Attributes:
@@ -77,22 +77,22 @@ class Attempt:
             return connection.execute(mine).scalar_one_or_none()
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[Phase]:
-        """Time the block and store what it put into the phase, or nothing when the block raises.
+    def phase(self, name: str) -> Iterator[PhaseContent]:
+        """Time the block and store what it has filled in, or nothing when the block raises.
 
         Args:
             name: what the phase is called.
 
         Yields:
-            An empty `Phase`, to be filled in.
+            An empty `PhaseContent`, to be filled in.
 
         Raises:
             StoreError: as for `commit_phase`.
         """
-        started, phase = time.perf_counter(), Phase(name)
-        yield phase
-        content = {part.name: getattr(phase, part.name) for part in fields(phase)}
-        self.commit_phase(seconds=time.perf_counter() - started, **content)
+        started, content = time.perf_counter(), PhaseContent(name)
+        yield content
+        parts = {part.name: getattr(content, part.name) for part in fields(content)}
+        self.commit_phase(seconds=time.perf_counter() - started, **parts)
 
     def commit_phase(
         self,
@@ -110,7 +110,7 @@ class Attempt:
         Args:
             name: what the phase is called.
             seconds: how long it took.
-            data, steering, calibrations, measurements, summaries, traces: see `Phase`.
+            data, steering, calibrations, measurements, summaries, traces: see `PhaseContent`.
 
         Raises:
             StoreError: the phase is stored already, or the attempt takes no phases (see the class).

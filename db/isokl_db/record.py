@@ -7,10 +7,9 @@ from sqlalchemy import Connection, Table, select
 from isokl_db import schema
 
 _HIDDEN = {"id", "attempt_id", "calibration_id", "config_hash"}
-Row = dict[str, Any]
 
 
-def read_record(connection: Connection, attempt_id: int) -> Row | None:
+def read_record(connection: Connection, attempt_id: int) -> dict[str, Any] | None:
     """The record of an attempt, None where there is no such attempt; see `isokl_db.Store.record`."""
     attempt = connection.execute(
         select(schema.attempts).where(schema.attempts.c.id == attempt_id)
@@ -43,7 +42,7 @@ def read_record(connection: Connection, attempt_id: int) -> Row | None:
     }
 
 
-def _calibrations(connection: Connection, attempt_id: int) -> list[Row]:
+def _calibrations(connection: Connection, attempt_id: int) -> list[dict[str, Any]]:
     """Each calibration with its evaluations, in the order in which they were made."""
     table = schema.calibrations
     keys = connection.execute(
@@ -56,7 +55,7 @@ def _calibrations(connection: Connection, attempt_id: int) -> list[Row]:
     ]
 
 
-def _rows(connection: Connection, table: Table, *, order: str = "id", **key: Any) -> list[Row]:
+def _rows(connection: Connection, table: Table, *, order: str = "id", **key: Any) -> list[dict[str, Any]]:
     """The rows with this key, without the keys that the record's own nesting says already."""
     columns = [column for column in table.c if column.name not in _HIDDEN]
     query = select(*columns).filter_by(**key).order_by(table.c[order])

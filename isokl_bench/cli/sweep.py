@@ -101,8 +101,8 @@ def sweep(
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's way of saying Ctrl-C
     with show_sweep(planned, todo, jobs, seconds, db=db, quiet=quiet, as_json=as_json) as screen:
-        for cell, outcome in run_cells(
+        for cell, result in run_cells(
             todo, db, jobs=jobs, timeout=timeout_cell, exclusive=not take_over, tell=screen.tell
         ):
-            screen.ended(cell, outcome)
+            screen.ended(cell, result)
     return screen.exit_code

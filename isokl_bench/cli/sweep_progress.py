@@ -26,7 +26,7 @@ class Screen:
     def __init__(self, cells: Sequence[Cell], todo: Sequence[Cell], jobs: int, seconds: float | None) -> None:
         self.cells, self.todo, self.jobs = cells, todo, jobs
         self.guess = seconds / len(todo) * min(jobs, len(todo)) if seconds and todo else None
-        self.outcomes: dict[int, CellResult] = {}
+        self.results: dict[int, CellResult] = {}
         self.begun = time.monotonic()
 
     @property
@@ -38,37 +38,37 @@ class Screen:
         """The cells that are not stored, each with the reason."""
         found = []
         for cell in self.cells:
-            outcome = self.outcomes.get(cell.index)
-            if outcome is None and cell.state != STORED:
+            result = self.results.get(cell.index)
+            if result is None and cell.state != STORED:
                 found.append((cell, cell.error or "not run"))
-            elif outcome is not None and outcome.state not in ("done", "stored"):
-                found.append((cell, f"{outcome.error}"))
+            elif result is not None and result.state not in ("done", "stored"):
+                found.append((cell, f"{result.error}"))
         return found
 
     def left(self) -> float | None:
         """Seconds that the rest may take: as long for each cell as those that were run, else as past runs."""
-        took = [outcome.seconds for outcome in self.outcomes.values() if outcome.state == "done"]
+        took = [result.seconds for result in self.results.values() if result.state == "done"]
         each = sum(took) / len(took) if took else self.guess
-        count = len(self.todo) - len(self.outcomes)
+        count = len(self.todo) - len(self.results)
         return None if each is None else each * count / min(self.jobs, max(1, count))
 
     def tell(self, progress: Progress) -> None:
         """A worker has come further."""
 
-    def ended(self, cell: Cell, outcome: CellResult) -> None:
+    def ended(self, cell: Cell, result: CellResult) -> None:
         """A cell has ended."""
-        self.outcomes[cell.index] = outcome
-        self.say(f"[{len(self.outcomes)}/{len(self.todo)}] {self.line(cell, outcome)}")
+        self.results[cell.index] = result
+        self.say(f"[{len(self.results)}/{len(self.todo)}] {self.line(cell, result)}")
 
     def say(self, line: str) -> None:
         click.echo(line, err=True)
 
-    def line(self, cell: Cell, outcome: CellResult) -> str:
+    def line(self, cell: Cell, result: CellResult) -> str:
         """One line about a cell that has ended."""
-        if outcome.error is not None:
-            return f"{outcome.state}: {cell.label}: {outcome.error}"
-        found = "; ".join(_found(row) for row in outcome.found)
-        return f"{cell.label}: {found} ({duration(outcome.seconds)})"
+        if result.error is not None:
+            return f"{result.state}: {cell.label}: {result.error}"
+        found = "; ".join(_found(row) for row in result.found)
+        return f"{cell.label}: {found} ({duration(result.seconds)})"
 
     def close(self, db: str) -> None:
         """The last words: how the sweep ended, and what to do next."""
@@ -102,10 +102,10 @@ class Quiet(Screen):
 class JsonLines(Screen):
     """One JSON object per cell that has ended, and a summary."""
 
-    def ended(self, cell: Cell, outcome: CellResult) -> None:
-        self.outcomes[cell.index] = outcome
-        found: dict[str, Any] = {"state": outcome.state, "error": outcome.error, "attempt": outcome.attempt}
-        found |= {"seconds": round(outcome.seconds, 3), "calibrations": outcome.found}
+    def ended(self, cell: Cell, result: CellResult) -> None:
+        self.results[cell.index] = result
+        found: dict[str, Any] = {"state": result.state, "error": result.error, "attempt": result.attempt}
+        found |= {"seconds": round(result.seconds, 3), "calibrations": result.found}
         click.echo(json.dumps({"event": "cell"} | named(cell) | found))
 
     def close(self, db: str) -> None:
@@ -138,7 +138,7 @@ class Live(Screen):
         self.bar_of: dict[int, TaskID] = {}  # by worker
 
     def tell(self, progress: Progress) -> None:
-        if progress.cell in self.outcomes:  # a last message may come after the outcome
+        if progress.cell in self.results:  # a last message may come after the result
             return
         if progress.worker not in self.bar_of:
             self.bar_of[progress.worker] = self.bars.add_task("", total=1.0)
@@ -146,22 +146,22 @@ class Live(Screen):
         self.bars.update(bar, completed=progress.share, description=words, visible=True, cell=progress.cell)
         self.show_whole()
 
-    def ended(self, cell: Cell, outcome: CellResult) -> None:
+    def ended(self, cell: Cell, result: CellResult) -> None:
         for bar in self.bars.tasks:
             if bar.fields.get("cell") == cell.index:
                 self.bars.update(bar.id, completed=0.0, visible=False)
-        super().ended(cell, outcome)
+        super().ended(cell, result)
         self.show_whole()
 
     def show_whole(self) -> None:
         """The first bar: what has ended and the shares of what is running."""
         running = sum(bar.completed for bar in self.bars.tasks if bar.id != self.whole)
-        self.bars.update(self.whole, completed=len(self.outcomes) + running, description=self.words())
+        self.bars.update(self.whole, completed=len(self.results) + running, description=self.words())
 
     def words(self) -> str:
         """How many cells have ended, and how long the rest may take."""
         left = self.left()
-        return f"{len(self.outcomes)}/{len(self.todo)} cells" + (f", {duration(left)} left" if left else "")
+        return f"{len(self.results)}/{len(self.todo)} cells" + (f", {duration(left)} left" if left else "")
 
     def say(self, line: str) -> None:
         self.bars.console.print(line, markup=False, soft_wrap=True)
@@ -200,5 +200,5 @@ def _found(row: dict[str, Any]) -> str:
         if row["outcome"] == Outcome.NO_DOSE
         else f"coefficient {row['coefficient']:.4g}"
     )
-    text = f"{sign}{row['outcome'].replace('_', ' ')}, {dose}"
+    text = f"{sign}{Outcome(row['outcome']).words}, {dose}"
     return text + (f", holdout {row['holdout']:.2f}" if row["holdout"] is not None else "")

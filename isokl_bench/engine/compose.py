@@ -14,7 +14,7 @@ from isokl_registry import Contrast, IsoklError, Method, Site, State
 COMMON = ("model", "layer_numbering")  # what all terms share, said once
 
 
-class Steering(Protocol):
+class Term(Protocol):
     """What is added up: a `steering.Steering`."""
 
     @property
@@ -45,7 +45,7 @@ class Composed(Method):
 
 
 def weighted_sum(
-    terms: Sequence[tuple[float, Steering]],
+    terms: Sequence[tuple[float, Term]],
 ) -> tuple[Method, dict[Site, dict[str, Tensor]], dict[str, Any]]:
     """Method, state and metadata of Σ weight · steering: sites are united, vectors at a common site added.
 
@@ -69,7 +69,7 @@ def weighted_sum(
     return Composed(), {site: {"v": vectors[site]} for site in sorted(vectors)}, _metadata(terms)
 
 
-def _check_model(steerings: Sequence[Steering]) -> None:
+def _check_model(steerings: Sequence[Term]) -> None:
     first, *others = (_identity(steering) for steering in steerings)
     for other in others:
         differ = sorted(key for key in first | other if first.get(key) != other.get(key))
@@ -82,7 +82,7 @@ def _check_model(steerings: Sequence[Steering]) -> None:
             )
 
 
-def _identity(steering: Steering) -> dict[str, Any]:
+def _identity(steering: Term) -> dict[str, Any]:
     model = steering.metadata.get("model", {})
     return model if isinstance(model, dict) else {"source": model}
 
@@ -99,7 +99,7 @@ def _plus(total: Tensor | None, vector: Tensor, site: Site) -> Tensor:
     return found
 
 
-def _metadata(terms: Sequence[tuple[float, Steering]]) -> dict[str, Any]:
+def _metadata(terms: Sequence[tuple[float, Term]]) -> dict[str, Any]:
     first = terms[0][1].metadata
     sites = sorted({steering.metadata["site"] for _, steering in terms if "site" in steering.metadata})
     return {key: first[key] for key in COMMON if key in first} | {
@@ -109,7 +109,7 @@ def _metadata(terms: Sequence[tuple[float, Steering]]) -> dict[str, Any]:
     }
 
 
-def _terms(weight: float, steering: Steering) -> list[dict[str, Any]]:
+def _terms(weight: float, steering: Term) -> list[dict[str, Any]]:
     """What a steering is made of; one that is composed already is taken apart."""
     if isinstance(steering.method, Composed):
         return [term | {"weight": weight * term["weight"]} for term in steering.metadata["composed"]]

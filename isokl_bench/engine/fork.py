@@ -25,7 +25,7 @@ from isokl_registry import REPLY_END, ForkValues, IsoklError
 
 # Tokens of a text that are read at a time, and of forks that stand in one row: what bounds the memory that
 # masks take.
-PIECE, FORKS = 256, 1024
+STEP, FORKS = 256, 1024
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,6 @@ class _Fork:
     point: int
     columns: tuple[int, ...]
     suffix: tuple[int, ...]
-
-
-Store = Callable[[Sequence[_Fork], Tensor], None]
 
 
 @torch.inference_mode()
@@ -174,7 +171,7 @@ class _Reader:
         """How many rows fit into memory at once."""
         fed = 1 + slots * width
         length = source.position.shape[1] if source else max(map(len, self.prompts)) + reached
-        texts = self.lm.max_rows(length, read=PIECE)
+        texts = self.lm.max_rows(length, read=STEP)
         return min(texts, self.lm.max_rows(length + fed, slots, fed, branched=True))
 
     def _read_branches(self, batch: Sequence[list[_Fork]], source: CacheSnapshot | None) -> None:
@@ -196,8 +193,8 @@ class _Reader:
         """A cache of the texts, and the position [text, column] of each of its columns, −1 for none."""
         ids, mask = self.lm.pad_rows(texts)
         cache = self.lm.new_cache()
-        for start in range(0, ids.shape[1], PIECE):
-            self.lm.forward(ids[:, start : start + PIECE], mask[:, : start + PIECE], cache)
+        for start in range(0, ids.shape[1], STEP):
+            self.lm.forward(ids[:, start : start + STEP], mask[:, : start + STEP], cache)
         return cache, positions(mask)
 
     def _replay(self, forks: Sequence[_Fork]) -> None:

@@ -67,16 +67,16 @@ class GapRunner:
         )
         name = gap_phase(sign).to_text()
         try:
-            with self.attempt.phase(name) as phase:
+            with self.attempt.phase(name) as content:
                 for source in self.sources:
                     row = self._row(source, sign, calibration["coefficient"])
                     if source is self.sources[0]:
                         self._check(row.mean, calibration["value"])
-                    phase.summaries.append(row)
+                    content.summaries.append(row)
                     self.done += self.share * len(source.prompts) * source.tokens
                     value = f"unscored: {row.reason}" if row.mean is None else f"{row.mean:.3f}"
                     self.say("note", f"{source.name}: {value}")
-                phase.data = {s.name: {"changed": s.changed, "tokens": s.tokens} for s in self.sources}
+                content.data = {s.name: {"changed": s.changed, "tokens": s.tokens} for s in self.sources}
         except StoreError:
             if name not in self.attempt.phases():
                 raise

@@ -42,14 +42,14 @@ def calibrate(plan: Plan, lm: LanguageModel, steering: Steering, journal: Journa
         lambda evaluations: _tell_round(journal, evaluations),
         journal.progress(phase, text),
     )
-    with journal.phase(phase, text) as rows:
+    with journal.phase(phase, text) as content:
         found = calibrator.run(sign)
-        rows.calibrations = [calibration_row(found, stat, len(plan.splits.calibration))]
-        rows.data = _data(found)
+        content.calibrations = [calibration_row(found, stat, len(plan.splits.calibration))]
+        content.data = _data(found)
         settings = {"stat": stat, "target": plan.target, "protocol": config.protocol}
-        known = steering.metadata.get("calibrated", {}) | {f"{sign:+d}": rows.data | settings}
+        known = steering.metadata.get("calibrated", {}) | {f"{sign:+d}": content.data | settings}
         steering = replace(steering, metadata=steering.metadata | {"calibrated": known})
-        rows.steering = steering.to_bytes()
+        content.steering = steering.to_bytes()
     journal.note(f"{found.outcome.words}: coefficient {found.coefficient:.4g}, {stat} {found.value:.3f}")
     return steering
 
@@ -60,7 +60,7 @@ def read_without_dose(plan: Plan, prompted: Prompted, journal: Journal, sign: in
     if phase in journal.done:
         return
     text = f"reading {stat.label()} under the prompt on {len(prompts)} calibration prompts"
-    with journal.phase(phase, text) as rows:
+    with journal.phase(phase, text) as content:
         ask = Ask([prompt.text for prompt in prompts], StatReading.alphas(stat), plan.config.window)
         reading = StatReading.checked(prompted, ask, *prompted.rollouts([ask]))
         found = Calibration(
@@ -79,8 +79,8 @@ def read_without_dose(plan: Plan, prompted: Prompted, journal: Journal, sign: in
             slope=None,
             evaluations=(),
         )
-        rows.calibrations = [calibration_row(found, stat.label(), len(prompts))]
-        rows.data = _data(found)
+        content.calibrations = [calibration_row(found, stat.label(), len(prompts))]
+        content.data = _data(found)
     journal.note(f"no dose: {stat.label()} {found.value:.3f}")
 
 

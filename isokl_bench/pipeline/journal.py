@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import isokl_db
 from isokl_bench.pipeline.events import Event, Listener
 from isokl_bench.pipeline.phases import Phase, stored_phases, weight
+from isokl_db import Attempt, PhaseContent, StoreError
 
 
 class Journal:
@@ -22,7 +22,7 @@ class Journal:
 
     def __init__(
         self,
-        attempt: isokl_db.Attempt,
+        attempt: Attempt,
         missing: Callable[[dict[Phase, Any]], Sequence[Phase]],
         listen: Listener,
     ) -> None:
@@ -52,18 +52,18 @@ class Journal:
         return tell
 
     @contextmanager
-    def phase(self, phase: Phase, text: str) -> Iterator[isokl_db.Phase]:
-        """A phase whose rows are stored in one transaction when its block ends well."""
+    def phase(self, phase: Phase, text: str) -> Iterator[PhaseContent]:
+        """A phase whose content is stored in one transaction when its block ends well."""
         name = phase.to_text()
         self._ahead = 0.0
         self.say("phase", text, phase=name)
         try:
-            with self.attempt.phase(name) as rows:
-                yield rows
-        except isokl_db.StoreError:
+            with self.attempt.phase(name) as content:
+                yield content
+        except StoreError:
             if name not in self.attempt.phases():
                 raise
             self.note("another process has stored this meanwhile")
-        self.done[phase] = rows.data
+        self.done[phase] = content.data
         self._left -= weight([phase])
         self._ahead = 0.0

@@ -84,11 +84,11 @@ class Measuring:
         phase = Phase(Kind.VALIDATE, self.sign)
         if phase in self.journal.done:
             return
-        with self.journal.phase(phase, "validating on holdout prompts, and on sampled texts") as rows:
+        with self.journal.phase(phase, "validating on holdout prompts, and on sampled texts") as content:
             for quantity in VALIDATION:
                 reading = StatReading.checked(self.intervention, asked[quantity], made[quantity])
-                rows.summaries.append(reading.row(self.plan.stat, self.sign, "validation", quantity))
-        self.journal.note(", ".join(f"{row.quantity} {row.mean:.3f}" for row in rows.summaries))
+                content.summaries.append(reading.row(self.plan.stat, self.sign, "validation", quantity))
+        self.journal.note(", ".join(f"{row.quantity} {row.mean:.3f}" for row in content.summaries))
 
     def _broken(self, asked: dict[str, Ask], made: dict[str, Rollout]) -> dict[float, str]:
         """Alphas at which the model's logits are not finite, and why."""
@@ -123,16 +123,18 @@ class Measuring:
 
     def _measure(self, session: MeasureSession, metric: Metric, alphas: list[float]) -> None:
         phase = metric_phase(metric, self.sign, alphas)
-        with self.journal.phase(phase, f"measuring {metric.label()} at alpha {alpha_list(alphas)}") as rows:
+        with self.journal.phase(
+            phase, f"measuring {metric.label()} at alpha {alpha_list(alphas)}"
+        ) as content:
             for found in metric.measure(session):
                 seed = self.plan.config.seed
                 made = measurement_rows(metric, found, session.alphas, alphas, self.sign, seed)
-                rows.measurements += made[0]
-                rows.summaries += made[1]
-            rows.data = {"alphas": alphas}
+                content.measurements += made[0]
+                content.summaries += made[1]
+            content.data = {"alphas": alphas}
 
     def _keep_texts(self, alphas: Sequence[float], found: Rollout) -> None:
         phase = Phase(Kind.TRACES, self.sign, alphas=tuple(alphas))
-        with self.journal.phase(phase, "storing example texts") as rows:
-            rows.traces = trace_rows(found, alphas, self.sign, self.lm.tokenizer.decode)
-            rows.data = {"alphas": list(alphas)}
+        with self.journal.phase(phase, "storing example texts") as content:
+            content.traces = trace_rows(found, alphas, self.sign, self.lm.tokenizer.decode)
+            content.data = {"alphas": list(alphas)}

@@ -72,9 +72,9 @@ class Runner:
             return Steering.from_bytes(data, self.registry)
         sites = self.lm.sites(self.plan.layers, method.linears)
         text = f"fitting {method.label()} on {sizes} contrast pairs at {len(sites)} site(s)"
-        with self.journal.phase(Phase(Kind.FIT), text) as rows:
+        with self.journal.phase(Phase(Kind.FIT), text) as content:
             steering = fit(self.plan, self.lm, sites, self.model_cache.activations)
-            rows.steering = steering.to_bytes()
+            content.steering = steering.to_bytes()
         return steering
 
     def _calibrated(self, sign: int) -> Intervention:

@@ -74,7 +74,7 @@ class Responses:
 
 
 @dataclass(frozen=True)
-class Panels:
+class ResponseBlock:
     """One model and behavior: for each family of effects its points, in rows of method, variant, alpha, kl, kl_low,
     kl_high, mean, low, high, prompts and seeds. budgets: targets of kl_p95, in nats."""
 
@@ -88,7 +88,7 @@ class DoseResponse:
     """Everything in Figure 2. lines: what colours and dashes stand for. effects: by family, in order. seeds, prompts:
     numbers of them that points are means over."""
 
-    blocks: list[Panels]
+    blocks: list[ResponseBlock]
     lines: Lines
     alphas: list[float]
     effects: dict[str, Measure]
@@ -111,7 +111,7 @@ def dose_response(responses: Responses, lines: Lines) -> DoseResponse | None:
         runs = [line.row.first for line in of_block]
         budgets = tuple(sorted({run.target for run in runs if run.stat == "kl_p95"}))
         if effects:
-            blocks.append(Panels(title, effects, budgets))
+            blocks.append(ResponseBlock(title, effects, budgets))
     if not blocks:
         return None
     drawn = [point for block in blocks for curve in block.effects.values() for point in curve]

@@ -1,6 +1,6 @@
 """Cells on this machine: worker processes that a kill, a crash or an endless loop of one cell does not take down.
 
-Another executor, for a cluster say, has the same shape: it is given cells and yields each with its outcome, and shares
+Another executor, for a cluster say, has the same shape: it is given cells and yields each with its result, and shares
 nothing with its workers but the store."""
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def run_in_pool(
         exclusive: leave a cell to another process that is said to be running it.
 
     Yields:
-        Each cell with its outcome, in the order in which they end.
+        Each cell with its result, in the order in which they end.
     """
     jobs = min(jobs, len(cells))
     threads = max(1, processors() // jobs)

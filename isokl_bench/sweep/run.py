@@ -41,7 +41,7 @@ def run_cells(
         executor: who computes, instead of processes on this machine.
 
     Yields:
-        Each cell with its outcome.
+        Each cell with its result.
 
     Raises:
         StoreError: when the store fails; what is stored stays, and the next call goes on from there.
@@ -55,17 +55,17 @@ def run_cells(
             )
         for last in (False, True):
             taken = []
-            for cell, outcome in _outcomes(executor, todo, store, str(db), tell):
-                if outcome.state == "broken":
-                    raise StoreError(outcome.error)
-                if outcome.state == "taken" and not last:
+            for cell, result in _results(executor, todo, store, str(db), tell):
+                if result.state == "broken":
+                    raise StoreError(result.error)
+                if result.state == "taken" and not last:
                     taken.append(cell)
                 else:
-                    yield cell, _stored(store, cell, outcome)
+                    yield cell, _stored(store, cell, result)
             todo = taken
 
 
-def _outcomes(
+def _results(
     executor: Executor, cells: Sequence[Cell], store: Store, db: str, tell: Callable[[Progress], None]
 ) -> Iterator[tuple[Cell, CellResult]]:
     """What the executor yields. When it is left early its workers are stopped, and what they leave is said to be cut
@@ -73,24 +73,24 @@ def _outcomes(
     if not cells:
         return
     left = {cell.index: cell for cell in cells}
-    outcomes = executor(cells, db, tell)
+    results = executor(cells, db, tell)
     try:
-        for cell, outcome in outcomes:
+        for cell, result in results:
             left.pop(cell.index, None)
-            yield cell, outcome
+            yield cell, result
     finally:
-        if isinstance(outcomes, Generator):
-            outcomes.close()
+        if isinstance(results, Generator):
+            results.close()
         with suppress(StoreError):
             for cell in left.values():
                 _close(store, cell, INTERRUPTED)
 
 
-def _stored(store: Store, cell: Cell, outcome: CellResult) -> CellResult:
+def _stored(store: Store, cell: Cell, result: CellResult) -> CellResult:
     """See to it that the store knows how the cell ended, also where its worker could not say so any more."""
-    if outcome.state in ("failed", "interrupted"):
-        _close(store, cell, INTERRUPTED if outcome.state == "interrupted" else str(outcome.error))
-    return outcome
+    if result.state in ("failed", "interrupted"):
+        _close(store, cell, INTERRUPTED if result.state == "interrupted" else str(result.error))
+    return result
 
 
 def _close(store: Store, cell: Cell, error: str) -> None:

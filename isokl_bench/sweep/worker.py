@@ -56,7 +56,7 @@ class Worker:
         self.model_cache = ModelCache()
 
     def run(self, index: int, config: RunConfig) -> CellResult:
-        """Run a cell; whatever a plugin raises is stored with the attempt and comes back as an CellResult."""
+        """Run a cell; whatever a plugin raises is stored with the attempt and comes back as a CellResult."""
         start = time.monotonic()
         if self.device is not None and config.device == "auto":
             config = replace(config, device=self.device)
@@ -100,7 +100,7 @@ _FOUND = """
 
 
 def work(pipe: Connection, db: str, number: int, threads: int, exclusive: bool) -> None:
-    """What a worker process does: cells come through the pipe, progress and outcomes go back.
+    """What a worker process does: cells come through the pipe, progress and results go back.
 
     It ends when the process that started it does, however that ends.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from isokl_db import Attempt, Measurement, Phase, Store, StoreError
+from isokl_db import Attempt, Measurement, PhaseContent, Store, StoreError
 
 Begin = Callable[..., Attempt]
 ROW = Measurement(sign=1, metric="m", quantity="q", alpha=1.0, prompt=0, value=1.0)
@@ -47,7 +47,7 @@ def test_phases_are_stored_in_order_with_their_data(begin: Begin, store: Store) 
 def test_a_phase_is_timed_and_stored_when_its_block_ends(begin: Begin, store: Store) -> None:
     attempt = begin()
     with attempt.phase("measure") as phase:
-        assert isinstance(phase, Phase)
+        assert isinstance(phase, PhaseContent)
         phase.data = {"n": 1}
         phase.measurements.append(ROW)
         assert attempt.phases() == {}

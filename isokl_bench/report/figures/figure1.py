@@ -31,7 +31,7 @@ from isokl_bench.results.declared import plural, unit_of
 def figure(curves: Curves) -> dict[str, Any]:
     """The Vega-Lite specification of Figure 1, for a page: the values show under the pointer."""
     with schemapi.debug_mode(False):  # else altair checks every object as it is made
-        drawing = _Drawing(curves)
+        drawing = _CurvePanels(curves)
         return top_level([drawing.block(block) for block in curves.blocks], _title(curves), drawing.data)
 
 
@@ -56,7 +56,7 @@ def _title(curves: Curves) -> Any:
     return title("Figure 1. Does the shift stay at its budget, and can the model still answer?", *lines)
 
 
-class _Drawing:
+class _CurvePanels:
     """The scales that all panels share, the panels, and their data by name."""
 
     def __init__(self, curves: Curves) -> None:

@@ -22,7 +22,7 @@ from isokl_bench.report.figures.drawing import (
 )
 from isokl_bench.results.curves import Points
 from isokl_bench.results.declared import Measure, plural
-from isokl_bench.results.responses import DoseResponse, Panels
+from isokl_bench.results.responses import DoseResponse, ResponseBlock
 
 LINEAR = 0.1  # nats; up to about here the x axis is linear, and logarithmic beyond
 TICKS = (0, 0.1, 0.3, 1, 3, 10, 30, 100)
@@ -33,7 +33,7 @@ SIDE = 50  # pixels for the y axis of a panel
 def response_figure(found: DoseResponse) -> dict[str, Any]:
     """The Vega-Lite specification of Figure 2, for a page: the values show under the pointer."""
     with schemapi.debug_mode(False):  # else altair checks every object as it is made
-        drawing = _Drawing(found)
+        drawing = _ResponsePanels(found)
         return top_level([drawing.block(block) for block in found.blocks], _title(found), drawing.data)
 
 
@@ -62,7 +62,7 @@ def _range(counts: set[int]) -> str:
     return str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
 
 
-class _Drawing:
+class _ResponsePanels:
     """The scales that all panels share, the panels, and their data by name."""
 
     def __init__(self, found: DoseResponse) -> None:
@@ -81,7 +81,7 @@ class _Drawing:
             legend=alt.Legend(labelExpr="'α = ' + datum.label", symbolStrokeColor=INK, symbolStrokeWidth=1.3),
         )
 
-    def block(self, block: Panels) -> Any:
+    def block(self, block: ResponseBlock) -> Any:
         """The effects of one model and behavior, two side by side."""
         there = [(name, effect) for name, effect in self.found.effects.items() if name in block.effects]
         rows = [
@@ -92,14 +92,14 @@ class _Drawing:
         ]
         return alt.VConcatSpecGenericSpec(vconcat=rows, spacing=10, title=block_title(block.title))
 
-    def _panel(self, block: Panels, name: str, effect: Measure) -> Any:
+    def _panel(self, block: ResponseBlock, name: str, effect: Measure) -> Any:
         column = effect.column
         axis = ", ".join(filter(None, [column.heading, plural(column.unit)]))
         layers = self._layers(block, block.effects[name], axis)
         heading = panel_title(column.when or column.heading)
         return alt.LayerSpec(layer=layers, width=self.width, height=190, title=heading)
 
-    def _layers(self, block: Panels, curve: Points, axis: str) -> list[Any]:
+    def _layers(self, block: ResponseBlock, curve: Points, axis: str) -> list[Any]:
         x = self._x("kl")
         y = alt.Y("mean:Q", axis=y_axis(axis))
         colour = self.channels["color"]
@@ -126,7 +126,7 @@ class _Drawing:
             unit(steered, spot, x=x, y=y, tooltip=self._tooltips()),
         ]
 
-    def _budgets(self, block: Panels) -> list[Any]:
+    def _budgets(self, block: ResponseBlock) -> list[Any]:
         """Vertical rules at the budgets, labelled at the top."""
         rows = [{"at": budget, "label": f"{budget:g} nat budget"} for budget in block.budgets]
         rule = alt.MarkDef(type="rule", color=INK, strokeWidth=1.2)

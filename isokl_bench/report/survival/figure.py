@@ -37,19 +37,19 @@ _PLASMA = ("#0d0887", "#6a00a8", "#b12a90", "#e16462", "#fca636")  # matplotlib'
 Rows = list[dict[str, Any]]
 
 
-def survival_figure(sheet: SurvivalTable) -> dict[str, Any]:
+def survival_figure(table: SurvivalTable) -> dict[str, Any]:
     """The Vega-Lite specification: a panel for each of the first 24 series, a block for each model and
     behavior."""
-    series = sheet.series[:PANELS]
+    series = table.series[:PANELS]
     with schemapi.debug_mode(False):  # else altair checks every object as it is made
-        drawing = _SurvivalPanels(sheet, series)
+        drawing = _SurvivalPanels(table, series)
         blocks = list(dict.fromkeys(s.row.first.pair for s in series))
         return top_level(
             [drawing.block(names, [s for s in series if s.row.first.pair == names]) for names in blocks],
             title(
                 "How long can the steered model still answer?",
                 "Kaplan–Meier share of rollouts that have not yet had a fork with an answer mass under "
-                f"{sheet.threshold:g}, with its 95 % log-log interval.",
+                f"{table.threshold:g}, with its 95 % log-log interval.",
                 "Ticks: rollouts censored, because they or their window ended. "
                 "Under each panel: rollouts still at risk.",
             ),
@@ -102,8 +102,8 @@ def ramp(n: int) -> list[str]:
 class _SurvivalPanels:
     """The colours that all panels share, the panels, and their data by name."""
 
-    def __init__(self, sheet: SurvivalTable, series: Iterable[Series]) -> None:
-        self.sheet = sheet
+    def __init__(self, table: SurvivalTable, series: Iterable[Series]) -> None:
+        self.table = table
         self.data = Data()
         self.width = (WIDTH - GAP * (COLUMNS - 1)) / COLUMNS
         alphas = sorted({alpha for s in series for alpha in s.alphas})
@@ -124,7 +124,7 @@ class _SurvivalPanels:
         return alt.VConcatSpecGenericSpec(vconcat=rows, spacing=18, title=block_title(" · ".join(names)))
 
     def _panel(self, series: Series, first: bool) -> Any:
-        words = [series.row.first.method, *self.sheet.dimensions(series)]
+        words = [series.row.first.method, *self.table.dimensions(series)]
         heading = panel_title(", ".join(words))
         self.x = alt.Scale(domain=[0, max(series.end, 1)], nice=False)
         curves = alt.LayerSpec(

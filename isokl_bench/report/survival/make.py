@@ -37,39 +37,39 @@ def make_survival(
         raise IsoklError(
             f"threshold {threshold:g} is no answer mass that can be crossed: give one between 0 and 1"
         )
-    sheet = SurvivalTable(read_series(store, finished_runs(store, filters), threshold), threshold)
-    print_survival(sheet, console)
+    table = SurvivalTable(read_series(store, finished_runs(store, filters), threshold), threshold)
+    print_survival(table, console)
     console.print()
     make_folder(folder)
-    tables = {"survival.md": markdown(sheet), "survival.csv": plain_csv(sheet)}
+    tables = {"survival.md": markdown(table), "survival.csv": plain_csv(table)}
     written = [write_file(folder / name, content) for name, content in tables.items()]
     return (
         written
-        + _write_curves(sheet, folder, console)
-        + _write_spaghetti(store, sheet, folder, console, normalize)
+        + _write_curves(table, folder, console)
+        + _write_spaghetti(store, table, folder, console, normalize)
     )
 
 
-def _write_curves(sheet: SurvivalTable, folder: Path, console: Console) -> list[Path]:
+def _write_curves(table: SurvivalTable, folder: Path, console: Console) -> list[Path]:
     from isokl_bench.report.figures.files import write_figure
     from isokl_bench.report.survival.figure import PANELS, survival_figure
 
-    if len(sheet.series) > PANELS:
+    if len(table.series) > PANELS:
         console.print(
-            f"The survival figure draws the first {PANELS} of {len(sheet.series)} rows; choose others with "
+            f"The survival figure draws the first {PANELS} of {len(table.series)} rows; choose others with "
             "--model, --behavior, --method …"
         )
-    return write_figure(folder, "survival", survival_figure(sheet), "Survival")
+    return write_figure(folder, "survival", survival_figure(table), "Survival")
 
 
 def _write_spaghetti(
-    store: Store, sheet: SurvivalTable, folder: Path, console: Console, normalize: bool
+    store: Store, table: SurvivalTable, folder: Path, console: Console, normalize: bool
 ) -> list[Path]:
     from isokl_bench.report.figures.files import write_figure
     from isokl_bench.report.survival.spaghetti import spaghetti_figure
     from isokl_bench.results.trajectories import read_spaghetti
 
-    spaghetti = read_spaghetti(store, sheet.series, normalize)
+    spaghetti = read_spaghetti(store, table.series, normalize)
     if spaghetti is None:
         nothing = " above 0" if normalize else ""
         options = " ".join(f"--metric {name}" for name in metrics_with(lambda curve: curve.is_shift))
@@ -79,5 +79,5 @@ def _write_spaghetti(
         )
     elif spaghetti.left_out:
         console.print(spaghetti.left_out)
-    specification = spaghetti_figure(sheet, spaghetti) if spaghetti else None
+    specification = spaghetti_figure(table, spaghetti) if spaghetti else None
     return write_figure(folder, "spaghetti", specification, "KL trajectories")

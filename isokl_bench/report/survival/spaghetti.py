@@ -35,12 +35,12 @@ HEIGHT = 190
 Rows = list[dict[str, Any]]
 
 
-def spaghetti_figure(sheet: SurvivalTable, spaghetti: Spaghetti) -> dict[str, Any]:
+def spaghetti_figure(table: SurvivalTable, spaghetti: Spaghetti) -> dict[str, Any]:
     """The Vega-Lite specification: a row of panels, by alpha, for each row of Table 1."""
     with schemapi.debug_mode(False):  # else altair checks every object as it is made
-        drawing = _SpaghettiPanels(sheet, spaghetti)
+        drawing = _SpaghettiPanels(table, spaghetti)
         blocks = [drawing.block(series, panels) for series, panels in spaghetti.rows]
-        heading = title("Do the rollouts whose KL grows lose the answer?", *_subtitle(sheet, spaghetti))
+        heading = title("Do the rollouts whose KL grows lose the answer?", *_subtitle(table, spaghetti))
         return top_level(blocks, heading, drawing.data)
 
 
@@ -75,13 +75,13 @@ def domain(spaghetti: Spaghetti) -> list[float]:
     return [10.0 ** min(-1, max(-4, low)), max(1.0, float(values.max())) * 1.5]
 
 
-def _subtitle(sheet: SurvivalTable, spaghetti: Spaghetti) -> list[str]:
+def _subtitle(table: SurvivalTable, spaghetti: Spaghetti) -> list[str]:
     panels = spaghetti.panels
     width = max(panel.width for panel in panels)
     narrower = any(panel.width < width for panel in panels)
     binned = f", means of {'up to ' * narrower}{width} tokens" if width > 1 else ""
     some = f" Of each panel {LINES} lines at most are drawn, evenly spread over seeds and prompts."
-    dead = f"dead: with an answer mass under {sheet.threshold:g} at a fork"
+    dead = f"dead: with an answer mass under {table.threshold:g} at a fork"
     lines = [
         f"A line: one rollout on a holdout prompt{binned}; {dead}.",
         f"Black: the median of all that are still running.{some * any(len(p.kl) > LINES for p in panels)}",
@@ -103,8 +103,8 @@ def _drawable(kl: Array) -> list[float]:
 class _SpaghettiPanels:
     """The scales that all panels share, the panels, and their data by name."""
 
-    def __init__(self, sheet: SurvivalTable, spaghetti: Spaghetti) -> None:
-        self.sheet, self.normalized = sheet, spaghetti.normalized
+    def __init__(self, table: SurvivalTable, spaghetti: Spaghetti) -> None:
+        self.table, self.normalized = table, spaghetti.normalized
         self.data = Data()
         most = max(len(panels) for _, panels in spaghetti.rows)
         self.width = (WIDTH - GAP * (most - 1)) / most
@@ -120,7 +120,7 @@ class _SpaghettiPanels:
         """The panels of one row of Table 1."""
         self.end = max(panel.kl.shape[1] * panel.width for panel in panels)
         self.x = alt.Scale(domain=[0, self.end], nice=False)
-        words = ", ".join([series.row.first.method, *self.sheet.dimensions(series)])
+        words = ", ".join([series.row.first.method, *self.table.dimensions(series)])
         return alt.HConcatSpecGenericSpec(
             hconcat=[self._panel(series, panel, first=panel is panels[0]) for panel in panels],
             spacing=GAP,

@@ -50,7 +50,7 @@ def test_forks_equal_oracle(lm, monkeypatch):
     want = expect(lm, prompts, tokens, steering, doses, answer)
     for rows, piece, forks in ((10_000, 512, 1024), (5, 7, 30)):  # batches must not matter
         monkeypatch.setattr(LanguageModel, "max_rows", lambda *a, rows=rows, **k: rows)
-        monkeypatch.setattr("isokl_bench.engine.fork.PIECE", piece)
+        monkeypatch.setattr("isokl_bench.engine.fork.STEP", piece)
         monkeypatch.setattr("isokl_bench.engine.fork.FORKS", forks)
         found = fork(lm, prompts, tokens, steering, doses, POINTS, answer)
         np.testing.assert_allclose(found.log_mass_first, want[0], atol=1e-4)

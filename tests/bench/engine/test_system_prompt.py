@@ -253,11 +253,11 @@ def test_a_persona_that_is_not_there(registry, tmp_path):
 def test_table_1_shows_what_the_prompt_cost(whole):
     record, db = whole
     with Store(db, read_only=True) as store:
-        sheet = read_table(store, finished_runs(store, {}))
-    assert "layers" not in sheet.varying
+        table = read_table(store, finished_runs(store, {}))
+    assert "layers" not in table.varying
     cells = {
         (row.first.method, row.first.sign): cells
-        for row, cells in zip(sheet.rows, Cells(sheet).cells, strict=True)
+        for row, cells in zip(table.rows, Cells(table).cells, strict=True)
     }
     mine = cells["prompt", 1]
     assert (mine["coefficient"].text, mine["outcome"].text, mine["seeds"].text) == ("—", "no dose", "1")
@@ -265,7 +265,7 @@ def test_table_1_shows_what_the_prompt_cost(whole):
     assert mine["holdout"].text != "—"
     assert mine["target_logit_alpha2"].text == "—"
     assert cells["pca", 1]["coefficient"].text != "—"
-    assert any(note.startswith("no dose: ") for note in Cells(sheet).notes)
+    assert any(note.startswith("no dose: ") for note in Cells(table).notes)
 
 
 def test_commands(whole, tmp_path, capsys):

@@ -131,7 +131,7 @@ def _short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figure_files, "vega_script", lambda: "")
 
 
-def sheet(store: Store, threshold: float = 0.75) -> SurvivalTable:
+def table_of(store: Store, threshold: float = 0.75) -> SurvivalTable:
     return SurvivalTable(read_series(store, finished_runs(store, {}), threshold), threshold)
 
 
@@ -200,7 +200,7 @@ def test_one_rollout(died: bool, share: float) -> None:
 
 
 def test_rollouts_are_pooled_over_seeds_and_prompts(seeds: Store) -> None:
-    (series,) = sheet(seeds).series
+    (series,) = table_of(seeds).series
     assert (series.metric, series.end, series.every, series.marks) == (FORKS, 40, 10, (20, 40))
     assert sorted(series.alphas) == [0, 1, 2, 4]
     rollouts = series.alphas[2]
@@ -210,7 +210,7 @@ def test_rollouts_are_pooled_over_seeds_and_prompts(seeds: Store) -> None:
 
 
 def test_the_threshold_moves_the_deaths(seeds: Store) -> None:
-    (series,) = sheet(seeds, 0.5).series
+    (series,) = table_of(seeds, 0.5).series
     assert series.alphas[2].survival.died.tolist() == [False, False, False, True, False, False]
     assert series.alphas[2].survival.followed.tolist() == [40, 40, 20, 20, 40, 40]
 
@@ -220,21 +220,21 @@ def test_each_branch_pmass_is_a_series_of_its_own(store: Store) -> None:
     more = [measurement("branch_pmass", "pmass", 2.0, 0, fork, 0.1) for fork in (0, 5)]
     more += [measurement("branch_pmass2", "pmass", 2.0, 0, fork, 0.1) for fork in (0, 5)]
     store.attempt(attempt).commit_phase("more", 1.0, measurements=more)
-    found = sheet(store)
+    found = table_of(store)
     assert [(s.metric, s.end, s.every) for s in found.series] == [("branch_pmass", 5, 5), (FORKS, 40, 10)]
     assert found.dimensions(found.series[1]) == [FORKS]
 
 
 def test_a_rollout_without_any_scored_fork_is_not_counted(store: Store) -> None:
     add(store, {1.0: (WELL, (None,) * 5)})
-    assert sheet(store).series[0].alphas[1].survival.n == 1
+    assert table_of(store).series[0].alphas[1].survival.n == 1
 
 
 # -- the table ----------------------------------------------------------------------------------------
 
 
 def test_table_as_markdown(seeds: Store) -> None:
-    lines = markdown(sheet(seeds)).splitlines()
+    lines = markdown(table_of(seeds)).splitlines()
     assert lines[0] == (
         "| model | behavior | method | forks | α | n | died | censored "
         "| S, middle | at risk | S, end | at risk | half-life |"
@@ -253,13 +253,13 @@ def test_table_as_markdown(seeds: Store) -> None:
 
 def test_a_share_that_nobody_was_left_to_tell_is_not_told(store: Store) -> None:
     add(store, {2.0: ((1.0, 1.0, None, None, None), (1.0, 0.1, None, None, None))})
-    assert markdown(sheet(store)).splitlines()[2].endswith("| 2 | 2 | 1 | 1 | — | 0 | — | 0 | 10 |")
+    assert markdown(table_of(store)).splitlines()[2].endswith("| 2 | 2 | 1 | 1 | — | 0 | — | 0 | 10 |")
     add(store, {2.0: ((1.0, 1.0, None, None, None),)}, method="mean_diff")
-    assert markdown(sheet(store)).splitlines()[2].endswith("| 2 | 1 | 0 | 1 | — | 0 | — | 0 | > 10 |")
+    assert markdown(table_of(store)).splitlines()[2].endswith("| 2 | 1 | 0 | 1 | — | 0 | — | 0 | > 10 |")
 
 
 def test_table_as_csv(seeds: Store) -> None:
-    rows = list(csv.DictReader(io.StringIO(plain_csv(sheet(seeds)))))
+    rows = list(csv.DictReader(io.StringIO(plain_csv(table_of(seeds)))))
     assert [row["alpha"] for row in rows] == ["0.0", "1.0", "2.0", "4.0"]
     row = rows[2]
     assert (row["method"], row["window"], row["metric"], row["threshold"]) == ("pca", "4", FORKS, "0.75")
@@ -273,7 +273,7 @@ def test_the_printed_table_fits_120_columns_and_keeps_brackets(seeds: Store) -> 
     add(seeds, SEED_0, metric="branch_pmass", method="directional_ablation")
     add(seeds, SEED_0, method="directional_ablation", seed=1)
     console = Console(file=io.StringIO(), width=120)
-    print_survival(sheet(seeds), console)
+    print_survival(table_of(seeds), console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(map(len, shown.splitlines())) <= 120
     assert FORKS in shown
@@ -304,7 +304,7 @@ def test_a_death_at_the_first_fork_is_a_drop_from_one() -> None:
 
 
 def test_the_survival_figure_is_valid_vega_lite_with_a_grey_reference(seeds: Store) -> None:
-    spec = survival_figure(sheet(seeds))
+    spec = survival_figure(table_of(seeds))
     check_vega_lite(spec)
     check_vega_lite(still(spec))
     (panel,) = spec["vconcat"][0]["vconcat"][0]["hconcat"]
@@ -325,7 +325,7 @@ def test_colours_of_alphas() -> None:
 
 
 def spaghetti(store: Store, *, normalize: bool = False) -> Spaghetti:
-    found = read_spaghetti(store, sheet(store).series, normalize)
+    found = read_spaghetti(store, table_of(store).series, normalize)
     assert found is not None
     return found
 
@@ -338,7 +338,7 @@ def drawn(spec: Mapping[str, Any], alpha: int) -> list[dict[str, Any]]:
 
 
 def test_lines_are_coloured_by_what_became_of_their_rollout(seeds: Store) -> None:
-    spec = spaghetti_figure(sheet(seeds), spaghetti(seeds))
+    spec = spaghetti_figure(table_of(seeds), spaghetti(seeds))
     panels = spec["vconcat"][0]["hconcat"]
     titles = ["α = 1: 0 of 6 dead", "α = 2: 4 of 6 dead", "α = 4: 6 of 6 dead"]
     assert [panel["title"]["text"] for panel in panels] == titles
@@ -356,7 +356,7 @@ def test_lines_are_coloured_by_what_became_of_their_rollout(seeds: Store) -> Non
 
 
 def test_the_median_is_over_those_that_are_still_running(seeds: Store) -> None:
-    spec = spaghetti_figure(sheet(seeds), spaghetti(seeds))
+    spec = spaghetti_figure(table_of(seeds), spaghetti(seeds))
     layers = spec["vconcat"][0]["hconcat"][0]["layer"]
     medians = spec["datasets"][layers[1]["data"]["name"]]
     assert [row["median"] for row in medians] == [2, 4, 6, 8, 16, 12]  # of 8·1, 8·2 twice at the end
@@ -364,7 +364,7 @@ def test_the_median_is_over_those_that_are_still_running(seeds: Store) -> None:
 
 
 def test_normalised_lines_are_over_their_own_early_p95(seeds: Store) -> None:
-    spec = spaghetti_figure(sheet(seeds), spaghetti(seeds, normalize=True))
+    spec = spaghetti_figure(table_of(seeds), spaghetti(seeds, normalize=True))
     for line in drawn(spec, 4):
         assert line["kl"] == pytest.approx([kl / EARLY for kl in KL[: len(line["kl"])]], rel=1e-3)
     assert "its own KL in the calibration window." in spec["title"]["subtitle"][2]
@@ -376,7 +376,7 @@ def test_lines_without_kl_cannot_be_normalised_and_that_is_said(seeds: Store) ->
     assert [len(panel.kl) for panel in spaghetti(seeds).panels] == [9, 9, 9]
     found = spaghetti(seeds, normalize=True)
     assert [(len(panel.kl), panel.flat) for panel in found.panels] == [(6, 3)] * 3
-    (*_, said) = spaghetti_figure(sheet(seeds), found)["title"]["subtitle"]
+    (*_, said) = spaghetti_figure(table_of(seeds), found)["title"]["subtitle"]
     assert said.endswith("9 that have none there are left out.")
 
 
@@ -387,7 +387,7 @@ def test_many_lines_and_long_ones_are_thinned_and_that_is_said(
     monkeypatch.setattr("isokl_bench.report.survival.spaghetti.LINES", 3)
     monkeypatch.setattr(survival_trajectories, "POINTS", 3)
     monkeypatch.setattr(survival_trajectories, "LEAST_POINTS", 1)
-    spec = spaghetti_figure(sheet(seeds), spaghetti(seeds))
+    spec = spaghetti_figure(table_of(seeds), spaghetti(seeds))
     lines = drawn(spec, 1)
     assert [line["rollout"] for line in lines] == [0, 2, 4]
     assert (lines[0]["token"], lines[0]["kl"]) == ([0.5, 2.5, 4.5], [1.5, 3.5, 8.0])
@@ -414,7 +414,7 @@ def test_the_spaghetti_figure_is_valid_vega_lite_and_draws_a_kl_of_zero(store: S
     attempt = add(store, {1.0: (WELL,)})
     zero = [measurement("kl_trajectory", "kl", 1.0, 0, token, 0.0) for token in range(3)]
     store.attempt(attempt).commit_phase("kl", 1.0, measurements=zero)
-    spec = spaghetti_figure(sheet(store), spaghetti(store))
+    spec = spaghetti_figure(table_of(store), spaghetti(store))
     check_vega_lite(spec)
     assert drawn(spec, 1)[0]["kl"] == [1e-6] * 3
     assert not {"NaN", "Infinity"} & set(re.split(r"\W", figure_files.svg(still(spec))))

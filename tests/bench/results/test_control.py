@@ -86,12 +86,12 @@ def test_the_control_is_that_of_the_same_layers_and_budget(store: Store) -> None
 
 def test_table_and_ranking_say_so(store: Store) -> None:
     fill(store, {"random": [1.0, 1.0], "pca": [2.0, 2.0], "probe": [0.5, 0.5]})
-    sheet = rows_of(store)
-    texts = {cells["method"].text: cells["log_ratio_alpha1"].text for cells in Cells(sheet).cells}
+    table = rows_of(store)
+    texts = {cells["method"].text: cells["log_ratio_alpha1"].text for cells in Cells(table).cells}
     assert texts == {"random": "+1.00", "pca": "+2.00", "probe": "+0.50" + MARK}
     note = "°: an effect that is not clearly larger than that of random, the control, at the same budget."
-    assert note in Cells(sheet).notes
-    (ranking,) = rankings(sheet, Responses(store))
+    assert note in Cells(table).notes
+    (ranking,) = rankings(table, Responses(store))
     assert [(entry.method, entry.remark) for entry in ranking.entries] == [
         ("pca", ""),
         ("random", "control"),

@@ -36,8 +36,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def boards(store: Store) -> list[Board]:
-    sheet = rows_of(store)
-    return leaderboards(sheet, rankings(sheet, Responses(store)))
+    table = rows_of(store)
+    return leaderboards(table, rankings(table, Responses(store)))
 
 
 def test_methods_stand_by_their_mean_effect_over_pairs(store: Store) -> None:
@@ -67,8 +67,8 @@ def test_methods_stand_by_their_mean_effect_over_pairs(store: Store) -> None:
 
 
 def test_without_a_control_nothing_is_said_of_it(store: Store) -> None:
-    sheet = rows_of(store, method=["pca", "mean_diff"])
-    (board,) = leaderboards(sheet, rankings(sheet, Responses(store)))
+    table = rows_of(store, method=["pca", "mean_diff"])
+    (board,) = leaderboards(table, rankings(table, Responses(store)))
     assert [standing.controlled for standing in board.standings] == [0, 0]
 
 
@@ -130,8 +130,8 @@ def test_a_method_that_is_another_takes_no_row_beside_it(store: Store) -> None:
 
 
 def test_one_pair_makes_no_leaderboard(store: Store) -> None:
-    sheet = rows_of(store, model=["tiny-qwen"])
-    assert leaderboards(sheet, rankings(sheet, Responses(store))) == []
+    table = rows_of(store, model=["tiny-qwen"])
+    assert leaderboards(table, rankings(table, Responses(store))) == []
 
 
 def test_a_method_is_one_though_its_layers_differ_between_models(store: Store) -> None:

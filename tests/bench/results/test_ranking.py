@@ -149,15 +149,15 @@ def test_a_method_that_is_another_has_no_place_beside_it(store: Store) -> None:
     for method, effect in (("mean_diff", 0.5), ("pca", 1.0), ("pca_center", 1.0)):
         add_effects(store, method, [effect])
     add(store, method="pca_center", layers=[1])  # where pca was not run
-    sheet = rows_of(store)
-    (ranking,) = rankings(sheet, Responses(store))
+    table = rows_of(store)
+    (ranking,) = rankings(table, Responses(store))
     assert [entry.method for entry in ranking.entries] == [
         "pca (layers 3)",
         "pca_center (layers 1)",
         "mean_diff (layers 3)",
     ]
-    assert "pca_center is pca by another way" in ranking_markdown(sheet, [ranking])
-    assert "pca_center" in {row.first.method for row in sheet.rows}
+    assert "pca_center is pca by another way" in ranking_markdown(table, [ranking])
+    assert "pca_center" in {row.first.method for row in table.rows}
 
 
 def test_fewer_prompts_than_others_are_said(store: Store) -> None:

@@ -189,15 +189,15 @@ def swept(tmp_path_factory):
 def test_every_cell_is_run_once_and_says_what_it_found(swept):
     db, planned, ended, _ = swept
     assert {cell.index for cell, _ in ended} == {0, 1, 2, 3}
-    assert {outcome.state for _, outcome in ended} == {"done"}
+    assert {result.state for _, result in ended} == {"done"}
     with Store(db, read_only=True) as store:
         assert [row["n"] for row in store.rows("select count(*) n from attempts group by config_hash")] == [
             1
         ] * 4
-        for one, outcome in ended:
+        for one, result in ended:
             row = store.rows("select * from results where hash = :hash", hash=one.hash)[0]
-            assert outcome.attempt == row["attempt_id"]
-            assert outcome.found[0]["coefficient"] == row["coefficient"]
+            assert result.attempt == row["attempt_id"]
+            assert result.found[0]["coefficient"] == row["coefficient"]
     assert [cell.label for cell in planned] == [
         f"tiny-qwen · seed {seed} · {method}" for seed in (0, 1) for method in ("mean_diff", "pca")
     ]
@@ -214,10 +214,10 @@ def test_numbers_are_those_of_a_run_alone(swept, tmp_path):
     import isokl_bench
 
     db, _, ended, _ = swept
-    one, outcome = next(pair for pair in ended if pair[0].config.seed == 1 and pair[0].config.method == "pca")
+    one, result = next(pair for pair in ended if pair[0].config.seed == 1 and pair[0].config.method == "pca")
     alone = isokl_bench.run("tiny-qwen", "pca", db=tmp_path / "alone.db", seed=1, **SMALL)
     with Store(db, read_only=True) as store:
-        record = store.record(outcome.attempt)
+        record = store.record(result.attempt)
     assert alone.hash == one.hash
     assert record["calibrations"] == alone.data["calibrations"]
     assert record["measurements"] == alone.data["measurements"]
@@ -271,7 +271,7 @@ def test_planning_looks_up_once_what_cells_share(registry, monkeypatch):
     assert time.process_time() - begun < 10  # it takes 0.3 s; in the square of the cells it was 20
 
 
-def test_another_executor_gets_cells_and_gives_outcomes(tmp_path, registry):
+def test_another_executor_gets_cells_and_gives_results(tmp_path, registry):
     planned = plan_cells(cells(GRID), None, registry)
     asked = []
 
@@ -282,7 +282,7 @@ def test_another_executor_gets_cells_and_gives_outcomes(tmp_path, registry):
 
     ended = list(run_cells(planned, tmp_path / "isokl.db", executor=elsewhere))
     assert asked == [[0, 1, 2, 3], [2]]  # what another process was at is asked for once more
-    assert [outcome.state for _, outcome in ended] == ["failed"] * 4
+    assert [result.state for _, result in ended] == ["failed"] * 4
     with Store(
         tmp_path / "isokl.db", read_only=True
     ) as store:  # the failure is stored though no worker could
@@ -329,7 +329,7 @@ def test_cores_are_divided_among_the_workers(monkeypatch, tmp_path, registry, jo
     monkeypatch.delenv("OMP_NUM_THREADS")
     db = tmp_path / "isokl.db"
     planned = plan_cells(cells(GRID | {"seed": 0}), None, registry)
-    assert {outcome.state for _, outcome in run_cells(planned, db, jobs=jobs)} == {"done"}
+    assert {result.state for _, result in run_cells(planned, db, jobs=jobs)} == {"done"}
     with Store(db, read_only=True) as store:
         rows = store.rows("select provenance, pid from attempts")
     assert len({row["pid"] for row in rows}) == min(jobs, 2)  # never more workers than cells
