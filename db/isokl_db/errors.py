@@ -56,7 +56,9 @@ def _explanation(error: BaseException, name: str) -> str:
     if isinstance(error, IntegrityError):
         return f"{name} refused a row, and with it the whole transaction: {text}; correct the row"
     if isinstance(error, NoSuchModuleError | ArgumentError):
-        return f"{name} is no URL that SQLAlchemy knows: {text}; give a path or a URL like sqlite:///isokl.db"
+        return (
+            f"{name} is not a URL that SQLAlchemy knows: {text}; give a path or a URL like sqlite:///isokl.db"
+        )
     if isinstance(error, ImportError):
         return (
             f"the driver for {name} is missing: {text}; install it with pip or give the path of a SQLite file"

@@ -33,7 +33,7 @@ TAKEN_BY_TEMPLATES = {
 def _kind(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if value in KINDS:
         return value
-    why = OTHER.get(value, f"{value!r} is no kind of plugin")
+    why = OTHER.get(value, f"{value!r} is not a kind of plugin")
     raise click.BadParameter(f"{why}. There are templates for {', '.join(KINDS)}.", ctx, param)
 
 

@@ -146,7 +146,7 @@ class Registry:
                 if isinstance(found, KINDS[kind]):
                     return found
                 if found is not None:
-                    raise TypeError(f"resolve_{kind} gave {found!r:.60}, which is no {kind}")
+                    raise TypeError(f"resolve_{kind} gave {found!r:.60}, which is not a {kind}")
             except IsoklError:  # its word on that name, not a fault
                 raise
             except (Exception, SystemExit) as error:
@@ -180,12 +180,12 @@ def _entry(kind: str, component: Any, source: Source, taken: dict[str, Entry]) -
     )
     if not fits:
         article = "a subclass" if is_class else "an instance"
-        raise IsoklError(f"{what} is no {kind}: register {article} of {bases[0].__name__}")
+        raise IsoklError(f"{what} is not a {kind}: register {article} of {bases[0].__name__}")
     if inspect.isabstract(component):
         missing = ", ".join(sorted(component.__abstractmethods__))
         raise IsoklError(f"{kind} {what} does not implement {missing}")
     if is_class and "__dataclass_fields__" not in vars(component):
-        raise IsoklError(f"{kind} {what} is no dataclass: put @dataclass(frozen=True) above it")
+        raise IsoklError(f"{kind} {what} is not a dataclass: put @dataclass(frozen=True) above it")
     if not is_class and inspect.getattr_static(component, "description", None) is None:
         raise IsoklError(f"{kind} {what} has no description: write one line on what it is")
     name = getattr(component, "name", None)

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 class Stat(Component, ABC):
-    """A number of a greedy rollout that grows with the dose. `target` is its default budget.
+    """A number of a greedy rollout that grows with the dose. `target` is its default budget. `is_shift` says that it is a
+    level of KL(steered ‖ base) in nats: then figures draw the budget among the KL of single tokens.
 
     It must not fall when any kl or nll rises: then a rollout that is not finished, with 0 for what is still
     to come, bounds the stat from below, and the calibrator may drop a dose that is certainly too strong."""
@@ -21,6 +22,7 @@ class Stat(Component, ABC):
     target: ClassVar[float]
     unit: ClassVar[str] = "nat"
     needs_base: ClassVar[bool] = True
+    is_shift: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, steered: TokenValues, base: TokenValues) -> Array:

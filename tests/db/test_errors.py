@@ -239,10 +239,10 @@ def test_file_size_limit(path: Path, spawn: Spawn) -> None:
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("nosuch://host/name", "nosuch://host/name is no URL that SQLAlchemy knows"),
-        ("postgresql+nosuch://me:secret@host/name", "is no URL that SQLAlchemy knows"),
+        ("nosuch://host/name", "nosuch://host/name is not a URL that SQLAlchemy knows"),
+        ("postgresql+nosuch://me:secret@host/name", "is not a URL that SQLAlchemy knows"),
         ("mysql+mysqldb://me:secret@host/name", "the driver for mysql+mysqldb://me:***@host/name is missing"),
-        ("://", "is no URL that SQLAlchemy knows"),
+        ("://", "is not a URL that SQLAlchemy knows"),
     ],
 )
 def test_bad_urls_keep_their_password_to_themselves(url: str, text: str) -> None:

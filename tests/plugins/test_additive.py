@@ -293,7 +293,7 @@ def test_clusters_need_a_contrast_and_a_number():
     same = noise(12, 5)
     with pytest.raises(ValueError, match="the contrast is zero"):
         load_registry().create("method", "topk_clusters").fit(contrast(same, same))
-    with pytest.raises(IsoklError, match="'topk_clusters': k=0 is no number of clusters"):
+    with pytest.raises(IsoklError, match="'topk_clusters': k=0 is not a number of clusters"):
         load_registry().create("method", "topk_clusters[k=0]")
 
 
@@ -328,7 +328,7 @@ def test_a_closed_gate_changes_nothing_and_a_zero_token_is_no_trouble():
 
 @pytest.mark.parametrize("tau", [-0.1, 1.0, float("nan")])
 def test_a_threshold_that_no_cosine_has_is_refused(tau):
-    with pytest.raises(IsoklError, match="is no threshold for"):
+    with pytest.raises(IsoklError, match="is not a threshold for"):
         load_registry().get("method", "cosine_gated").component.create({"tau": tau})
 
 

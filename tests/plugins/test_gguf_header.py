@@ -110,7 +110,7 @@ REFUSED = {
         build([LONG, *KEYS], counts=(2, 3)),
         f"has a key of {2**62} bytes, where 65535 is the most: it is damaged",
     ),
-    "key": (build([text(b"\xff\xfe")], counts=(2, 1)), "has a key that is no text: it is damaged"),
+    "key": (build([text(b"\xff\xfe")], counts=(2, 1)), "has a key that is not text: it is damaged"),
     "long text": (
         build([key("a", STRING, LONG), *KEYS]),
         f"has a value of 'a' of {2**62} bytes, where 1048576 is the most: it is damaged",
@@ -129,10 +129,10 @@ REFUSED = {
     ),
     "no number": (
         build([KEYS[0], key("llama.block_count", STRING, text(b"1"))]),
-        "has '1' for llama.block_count, no whole number: it is damaged",
+        "has '1' for llama.block_count, not a whole number: it is damaged",
     ),
     "no text": (build([number("general.architecture", 1)]), "has 1 for general.architecture, no text: it is damaged"),
-    "no architecture": (build([]), "has no general.architecture, so it is no language model"),
+    "no architecture": (build([]), "has no general.architecture, so it is not a language model"),
     "part": (
         build([*KEYS, number("split.count", 3)]),
         "is one of several parts of a model: join them with `llama-gguf-split --merge`",

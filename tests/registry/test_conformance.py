@@ -373,6 +373,16 @@ class HasAFloor(GoodStat):
 
 
 @dataclass(frozen=True)
+class NoShift(GoodStat):
+    """Calls a level of KL what is half NLL."""
+
+    is_shift: ClassVar[bool] = True
+
+    def __call__(self, steered, base):
+        return super().__call__(steered, base) + 0.1 * np.nanmean(steered.nll, axis=(-2, -1))
+
+
+@dataclass(frozen=True)
 class ReadsTheBase(GoodStat):
     """Reads the base rollout and does not say so."""
 
@@ -644,6 +654,7 @@ BROKEN = [
     ("stat", "grows", Constant()),
     ("stat", "unfinished", Counts()),
     ("stat", "no_shift", HasAFloor()),
+    ("stat", "no_shift", NoShift()),
     ("stat", "needs_base", ReadsTheBase()),
     ("stat", "interval", Certain()),
     ("stat", "interval", Elsewhere()),
@@ -737,7 +748,7 @@ def test_reasons_say_where():
     ]
     assert [next(iter(reason.values())) for reason in reasons] == [
         "at the block, dose 0 changes the output by 0.0348: write the edit as output + dose * (…)",
-        "at the block, row 0 at dose 0 is another one in the batch than alone (by 0.195)",
+        "at the block, row 0 at dose 0 comes out differently in the batch than alone (by 0.195)",
         "at the block, dose 100 gives NaN or infinity",
         "at the block, forward_hooks of Block of the module is changed after fit and edit",
         "at the block, torch's random state is changed after fit and edit",

@@ -42,14 +42,14 @@ BROKEN = {
     """, "RuntimeError: half way"),
     "exits in a hook": (GOOD + "        raise SystemExit(3)", "SystemExit: 3"),
     "gives no class": (GOOD + "        register(Shift())",
-        "Shift is no method: register a subclass of Method"),
+        "Shift is not a method: register a subclass of Method"),
     "gives another kind": (GOOD + "        register(Mock)",
-        "Mock is no method: register a subclass of Method"),
+        "Mock is not a method: register a subclass of Method"),
     "gives no instance": (GOOD + """
     @hookimpl
     def register_models(register): register(Mock)
-    """, "Mock is no model: register an instance of ModelPlugin"),
-    "gives anything": (GOOD + "        register(7)", "int is no method: register a subclass of Method"),
+    """, "Mock is not a model: register an instance of ModelPlugin"),
+    "gives anything": (GOOD + "        register(7)", "int is not a method: register a subclass of Method"),
     "is abstract": (GOOD + """
         @dataclass(frozen=True)
         class Half(Method):
@@ -58,11 +58,11 @@ BROKEN = {
         register(Half)
     """, "method Half does not implement edit"),
     "is the base": (GOOD + "        register(Method)", "method Method does not implement edit, fit"),
-    "is no dataclass": (GOOD + """
+    "is not a dataclass": (GOOD + """
         class Plain(Shift):
             name = "plain"
         register(Plain)
-    """, "method Plain is no dataclass: put @dataclass(frozen=True) above it"),
+    """, "method Plain is not a dataclass: put @dataclass(frozen=True) above it"),
     "has no name": (GOOD + """
         @dataclass(frozen=True)
         class Nameless(Shift):
@@ -157,7 +157,7 @@ def test_a_resolver_that_fails_is_passed_over(install):
     assert registry.failures == []
     assert registry.model("wanted").name == "wanted"
     assert [failure.reason for failure in registry.failures] == [
-        "TypeError: resolve_model gave 'a string', which is no model"
+        "TypeError: resolve_model gave 'a string', which is not a model"
     ]  # 'broken' comes after 'working', and was not asked
     with pytest.raises(IsoklError) as error:
         registry.model("unwanted")

@@ -35,7 +35,7 @@ def make_survival(
     for a threshold outside (0, 1), and when a file cannot be written; StoreError when the store fails."""
     if not 0 < threshold < 1:
         raise IsoklError(
-            f"threshold {threshold:g} is no answer mass that can be crossed: give one between 0 and 1"
+            f"threshold {threshold:g} is not an answer mass that a reply can cross: give one between 0 and 1"
         )
     table = SurvivalTable(read_series(store, finished_runs(store, filters), threshold), threshold)
     print_survival(table, console)

@@ -28,7 +28,9 @@ class CosineGated(Method):
 
     def __post_init__(self) -> None:
         if not 0 <= self.tau < 1:
-            raise ValueError(f"tau={self.tau:g} is no threshold for |cos|: give 0 or more, and less than 1")
+            raise ValueError(
+                f"tau={self.tau:g} is not a threshold for |cos|: give 0 or more, and less than 1"
+            )
 
     def fit(self, contrast: Contrast) -> State:
         return {"v": unit(contrast.difference.mean(0))}

@@ -28,7 +28,7 @@ class TopkClusters(Method):
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise ValueError(f"k={self.k} is no number of clusters: give 1 or more")
+            raise ValueError(f"k={self.k} is not a number of clusters: give 1 or more")
 
     def fit(self, contrast: Contrast) -> State:
         import torch

@@ -46,7 +46,7 @@ class FolderModel(ModelPlugin):
         blocks = text.get("num_hidden_layers", text.get("n_layer"))
         if not isinstance(blocks, int):
             raise IsoklError(
-                f"model folder {folder}: config.json has no num_hidden_layers, so it is no language model"
+                f"model folder {folder}: config.json has no num_hidden_layers, so it is not a language model"
             )
         tokenizer = sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)})
         if not tokenizer:

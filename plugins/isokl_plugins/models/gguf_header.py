@@ -85,7 +85,7 @@ class _Cursor:
         try:
             return self.data[start : start + length].decode()
         except UnicodeDecodeError:
-            raise _Bad(f"has a {what} that is no text: it is damaged") from None
+            raise _Bad(f"has a {what} that is not text: it is damaged") from None
 
     def counted(self, limit: int, what: str) -> int:
         count = self.number()
@@ -113,7 +113,7 @@ def _header(cursor: _Cursor, total: int, stem: str) -> Header:
     names, values = _tensors(cursor, tensors, total, _alignment(found))
     architecture = _text(found, "general.architecture")
     if not architecture:
-        raise _Bad("has no general.architecture, so it is no language model")
+        raise _Bad("has no general.architecture, so it is not a language model")
     name = " ".join((_text(found, "general.name") or stem).split())[:60]
     quantisation = QUANTISATIONS.get(_integer(found, "general.file_type", -1), "")
     blocks = _blocks(names, _integer(found, f"{architecture}.block_count", 0), architecture)
@@ -192,7 +192,7 @@ def _alignment(found: dict[str, Any]) -> int:
 def _integer(found: dict[str, Any], key: str, default: int) -> int:
     value = found.get(key, default)
     if type(value) is not int:
-        raise _Bad(f"has {value!r:.80} for {key}, no whole number: it is damaged")
+        raise _Bad(f"has {value!r:.80} for {key}, not a whole number: it is damaged")
     return value
 
 

@@ -18,6 +18,7 @@ class KlMax(Stat):
     name: ClassVar[str] = "kl_max"
     target: ClassVar[float] = 4.0
     needs_base: ClassVar[bool] = False
+    is_shift: ClassVar[bool] = True
 
     def __call__(self, steered: TokenValues, base: TokenValues) -> Array:
         import numpy as np

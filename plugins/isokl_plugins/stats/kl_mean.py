@@ -15,6 +15,7 @@ class KlMean(Stat):
     name: ClassVar[str] = "kl_mean"
     target: ClassVar[float] = 0.3
     needs_base: ClassVar[bool] = False
+    is_shift: ClassVar[bool] = True
 
     def __call__(self, steered: TokenValues, base: TokenValues) -> Array:
         import numpy as np

@@ -15,6 +15,7 @@ class KlP95(Stat):
     name: ClassVar[str] = "kl_p95"
     target: ClassVar[float] = 1.0
     needs_base: ClassVar[bool] = False
+    is_shift: ClassVar[bool] = True
 
     def __call__(self, steered: TokenValues, base: TokenValues) -> Array:
         import numpy as np

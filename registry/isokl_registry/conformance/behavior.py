@@ -25,7 +25,7 @@ def described(behavior: BehaviorPlugin) -> None:
     """It is described in one line, and its version is a whole number."""
     text = behavior.description.strip()
     require(text and "\n" not in text, f"the description is {text!r}: write one line")
-    require(isinstance(behavior.version, int), f"the version is {behavior.version!r}, no whole number")
+    require(isinstance(behavior.version, int), f"the version is {behavior.version!r}, not a whole number")
 
 
 def prompts(behavior: BehaviorPlugin) -> None:
@@ -70,5 +70,5 @@ def stable(behavior: BehaviorPlugin) -> None:
     """It gives the same prompts each time, and 'plain' ones for a set that nobody has."""
     load: Callable[[str], PromptSet] = behavior.load
     for name in _names():
-        require(load(name) == load(name), f"the set {name!r} is another one the second time")
+        require(load(name) == load(name), f"the set {name!r} differs the second time")
     require(load("a set of nobody's") == load("plain"), "an unknown set is not the plain one")

@@ -16,4 +16,6 @@ def label(component: Component) -> None:
     again = type(component).create(params)
     require(again == component, f"{component.label()} builds {again}, not {component}")
     stored: dict[str, Any] = json.loads(json.dumps(component.params()))
-    require(type(component).create(stored) == component, f"the stored parameters {stored} build another one")
+    require(
+        type(component).create(stored) == component, f"the stored parameters {stored} build something else"
+    )

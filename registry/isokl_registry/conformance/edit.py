@@ -42,7 +42,7 @@ def per_row(method: Method) -> None:
             _same(
                 together[i : i + 1],
                 alone,
-                f"{case}, row {i} at dose {dose:g} is another one in the batch than alone",
+                f"{case}, row {i} at dose {dose:g} comes out differently in the batch than alone",
             )
 
 
@@ -56,7 +56,7 @@ def per_token(method: Method) -> None:
             _same(
                 together[:, i : i + 1],
                 alone,
-                f"{case}, token {i} is another one in the text than alone, "
+                f"{case}, token {i} comes out differently in the text than alone, "
                 "as it is when a cache holds the others",
             )
 
@@ -142,7 +142,7 @@ def device(method: Method) -> None:
                 moved = {key: value.cuda() for key, value in case.state.items()}
                 there = method.edit(output.cuda(), dose.cuda(), given.cuda(), moved)
             require(there.is_cuda, f"{case}, the edit of an output on a GPU is not on that GPU")
-            _same(there.cpu(), here, f"{case}, the edit is another one on a GPU")
+            _same(there.cpu(), here, f"{case}, the edit comes out differently on a GPU")
 
 
 def linear(method: Method) -> None:

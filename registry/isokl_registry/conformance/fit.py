@@ -40,10 +40,12 @@ def data(method: Method) -> None:
     for case in cases(method):
         require(case.state, f"{case}, the state is empty")
         for key, value in case.state.items():
-            require(isinstance(key, str) and key, f"{case}, the state has the key {key!r}, which is no name")
+            require(
+                isinstance(key, str) and key, f"{case}, the state has the key {key!r}, which is not a name"
+            )
             require(
                 isinstance(value, torch.Tensor),
-                f"{case}, state[{key!r}] is {type(value).__name__}, no tensor",
+                f"{case}, state[{key!r}] is {type(value).__name__}, not a tensor",
             )
             found = f"{str(value.dtype).removeprefix('torch.')} on {value.device}"
             require(
@@ -57,11 +59,12 @@ def data(method: Method) -> None:
         same = back.keys() == case.state.keys() and all(
             torch.equal(back[key], case.state[key]) for key in back
         )
-        require(same, f"{case}, the state is another one when it is read back")
+        require(same, f"{case}, the state differs when it is read back")
         dose = case.dose
         steered = case.steer(dose)
         require(
-            torch.equal(case.steer(dose, state=back), steered), f"{case}, a stored steering steers otherwise"
+            torch.equal(case.steer(dose, state=back), steered),
+            f"{case}, a stored steering steers differently",
         )
         other = replace(
             case.contrast,

@@ -33,7 +33,7 @@ def shapes(metric: Metric) -> None:
         wanted = expected if m.positions is None else (*expected, len(m.positions))
         shape = np.shape(m.values)
         require(shape == wanted, f"{m.quantity} has the shape {shape}, not {wanted}")
-        require(np.asarray(m.values).dtype.kind == "f", f"{m.quantity} is no array of floats")
+        require(np.asarray(m.values).dtype.kind == "f", f"{m.quantity} is not an array of floats")
 
 
 def unscored(metric: Metric) -> None:
@@ -59,8 +59,8 @@ def shares(metric: Metric) -> None:
 def declared(metric: Metric) -> None:
     """Reports are told of quantities that it measures: columns of one number per prompt, curves of positions."""
     columns, curves = metric.columns, metric.curves
-    require(_are(columns, Column), f"columns is {columns!r:.60}, no tuple of Column")
-    require(_are(curves, Curve), f"curves is {curves!r:.60}, no tuple of Curve")
+    require(_are(columns, Column), f"columns is {columns!r:.60}, not a tuple of Column")
+    require(_are(curves, Curve), f"curves is {curves!r:.60}, not a tuple of Curve")
     named = [column.quantity for column in columns]
     require(len(set(named)) == len(named), f"the columns {named} are not all different")
     measured = {m.quantity: m.positions is not None for m in _measured(metric)[0]}
@@ -93,7 +93,10 @@ def deterministic(metric: Metric) -> None:
     import numpy as np
 
     for one, other in zip(*(_measured(metric)[0] for _ in range(2)), strict=True):
-        require(np.array_equal(one.values, other.values, equal_nan=True), f"{one.quantity} is another one")
+        require(
+            np.array_equal(one.values, other.values, equal_nan=True),
+            f"{one.quantity} differs the second time",
+        )
 
 
 def small(metric: Metric) -> None:

@@ -24,7 +24,7 @@ def described(model: ModelPlugin) -> None:
     require(text and "\n" not in text, f"the description is {text!r}: write one line")
     require(
         isinstance(model.prompt_set, str) and model.prompt_set,
-        f"the prompt set is {model.prompt_set!r}, no name",
+        f"the prompt set is {model.prompt_set!r}, not a name",
     )
 
 
@@ -35,15 +35,17 @@ def identity(model: ModelPlugin) -> None:
         again = json.loads(json.dumps(found, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise Broken(f"the identity is not JSON: {error}") from None
-    require(again == found, f"the identity is another one as JSON: {again}")
+    require(again == found, f"the identity changes when it is written as JSON: {again}")
     source, blocks = found.get("source"), found.get("blocks")
-    require(isinstance(source, str) and source, f"the identity's source is {source!r}, no name")
-    require(type(blocks) is int and blocks > 0, f"the identity's blocks are {blocks!r}, no number of blocks")
+    require(isinstance(source, str) and source, f"the identity's source is {source!r}, not a name")
+    require(
+        type(blocks) is int and blocks > 0, f"the identity's blocks are {blocks!r}, not a number of blocks"
+    )
 
 
 def stable(model: ModelPlugin) -> None:
     """Its identity is the same each time."""
-    require(_identity(model) == _identity(model), "the identity is another one the second time")
+    require(_identity(model) == _identity(model), "the identity differs the second time")
 
 
 def light(model: ModelPlugin) -> None:

@@ -12,7 +12,7 @@ PROMPTS = PromptSet(PERSONAS, (Prompt("How is the garden?"),), Answer("Answer:",
 
 
 def system(method: Method | PromptMethod) -> None:
-    """A prompt method has a system message for each side, another one, and the same each time."""
+    """A prompt method has a different system message for each side, and the same one each time."""
     if isinstance(method, Method):
         skip("only prompt methods have one")
     said = {}
@@ -20,7 +20,7 @@ def system(method: Method | PromptMethod) -> None:
         said[sign] = method.system(PROMPTS, sign)
         require(
             isinstance(said[sign], str) and said[sign].strip(),
-            f"for sign {sign:+d} it says {said[sign]!r}, which is no text",
+            f"for sign {sign:+d} it says {said[sign]!r}, which is not a text",
         )
         require(
             method.system(PROMPTS, sign) == said[sign], f"for sign {sign:+d} it says something else each time"

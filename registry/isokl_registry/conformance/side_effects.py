@@ -23,7 +23,7 @@ def surroundings(module: nn.Module) -> Facts:
 
 
 def difference(before: Facts, after: Facts) -> str:
-    """The name of the first fact that is another one now, or nothing."""
+    """The name of the first fact that has changed, or nothing."""
     for name in (*before, *after):
         if name not in before or name not in after or not _equal(before[name], after[name]):
             return name

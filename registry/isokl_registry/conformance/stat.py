@@ -109,6 +109,7 @@ def no_shift(stat: Stat) -> None:
     require(found < stat.target, f"the unsteered model has {found:.6g}, not under the target {stat.target:g}")
     only_kl = float(stat(TokenValues(steered.kl, steered.nll + 1.0), base)) == float(stat(steered, base))
     require(not only_kl or found == 0, f"the unsteered model, whose KL is 0, has {found:.6g}")
+    require(only_kl or not stat.is_shift, "it says is_shift, and changes with nll")
 
 
 def needs_base(stat: Stat) -> None:

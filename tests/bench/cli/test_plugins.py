@@ -362,7 +362,7 @@ def test_new_refuses_names(isokl, tmp_path, monkeypatch, args, told):
     [
         ("behavior", "a behavior is a TOML file: write one and give it as --behavior haste.toml."),
         ("model", "a model is a hub id or a folder: give it as --model FOLDER."),
-        ("metod", "'metod' is no kind of plugin."),
+        ("metod", "'metod' is not a kind of plugin."),
     ],
 )
 def test_new_has_templates_for_some_kinds(isokl, kind, told):

@@ -491,7 +491,7 @@ def test_no_branch_pmass_says_how_to_measure_it(isokl_survival: Isokl, store: St
 @pytest.mark.parametrize("threshold", ["0", "1", "1.5", "nan", "-0.5"])
 def test_a_threshold_that_no_mass_crosses(isokl_survival: Isokl, seeds: Store, threshold: str) -> None:
     with pytest.raises(
-        IsoklError, match=rf"threshold {threshold} is no answer mass .*: give one between 0 and 1"
+        IsoklError, match=rf"threshold {threshold} is not an answer mass .*: give one between 0 and 1"
     ):
         isokl_survival("--threshold", threshold)
 
