@@ -81,7 +81,7 @@ def _calibration(evidence: Evidence, subject: Subject) -> Finding:
     passes: Answer = False if outcome != Outcome.CONVERGED else None if holdout is None else _inside(holdout)
     found = "no holdout kl_p95 is stored" if holdout is None else f"holdout {holdout:.3f}"
     slope = subject.run.slope
-    text = f"{outcome.replace('_', ' ')}, {found}" + ("" if slope is None else f", slope {slope:.1f}")
+    text = f"{outcome.words}, {found}" + ("" if slope is None else f", slope {slope:.1f}")
     values = {"outcome": outcome, "holdout": holdout, "slope": slope}
     return Finding(subject.key, values, text, passes, margin)
 

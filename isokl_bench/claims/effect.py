@@ -123,7 +123,7 @@ def _finding(key: Key, row: TableRow | None, error: str, quantity: str, alpha: i
     if row is None:
         return Finding(key, {"error": error}, f"failed: {error}", None, -math.inf)
     if not row.reached:
-        outcome = row.outcomes[0][0].replace("_", " ")
+        outcome = row.outcomes[0][0].words
         return Finding(key, {"mean": None}, f"{outcome}: nothing is measured", None, -math.inf)
     estimate = row.estimates.get(f"{quantity}_alpha{alpha}")
     if estimate is None:

@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from isokl_bench.results.declared import is_control
-from isokl_bench.results.runs import NAMES, NOTHING, Run, differing, finished_runs
+from isokl_bench.results.runs import NAMES, Run, differing, finished_runs
 from isokl_bench.results.table import TableRow, read_rows
-from isokl_bench.results.wording import short
+from isokl_bench.results.wording import NOTHING, short
 from isokl_db import INTERRUPTED
 from isokl_registry import IsoklError, unknown
 

@@ -70,7 +70,7 @@ def _run(store: Store, subject: Subject) -> Finding:
     if subject.run is None:
         return Finding(subject.key, {"error": subject.error}, f"failed: {subject.error}", None, -math.inf)
     if not subject.run.reached:
-        outcome = subject.run.outcome.replace("_", " ")
+        outcome = subject.run.outcome.words
         return Finding(subject.key, {"kl": None}, f"{outcome}: nothing is measured", None, -math.inf)
     found = _peak(store, subject.run)
     if found is None:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from isokl_bench.claims.evidence import BUDGET, Evidence
 from isokl_bench.claims.verdict import NOT_JUDGED, Answer, Check, Claim, Finding
+from isokl_bench.results.declared import unit_of
 
 LISTED = 8  # findings that fail a check, or cannot be told
 CLOSEST = 2  # findings of a check that all pass: those that pass most narrowly
@@ -43,7 +44,8 @@ def _heading(evidence: Evidence, dimensions: dict[str, int]) -> Iterator[str]:
     counts = [f"{n} {name}s" for name, n in dimensions.items() if n > 1 and name != "layers"]
     grid = f" ({', '.join(counts)})" if counts else ""
     (stat, target), count = BUDGET, len(evidence.subjects)
-    yield f"Protocol {evidence.protocol}, budget {stat} = {target:g} nat: {count} run{'' if count == 1 else 's'}{grid}"
+    budget = f"{stat} = {target:g} {unit_of(stat)}".rstrip()
+    yield f"Protocol {evidence.protocol}, budget {budget}: {count} run{'' if count == 1 else 's'}{grid}"
     left_out = [f"{n} {why}" for why, n in evidence.left_out.items() if n]
     if left_out:
         yield f"Left out: {', '.join(left_out)}"

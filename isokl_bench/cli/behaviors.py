@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isokl_bench.pipeline.config import DTYPES
+from isokl_bench.results.wording import NOTHING
 
 if TYPE_CHECKING:
     from isokl_bench.pipeline.behavior_check import BehaviorCheck
@@ -151,7 +152,7 @@ def _cells(one: BehaviorCheck) -> list[str]:
         _sides(one.positive),
         f"{personas.mean:+.2f} {interval(personas.low, personas.high, '{:+.2f}'.format)}"
         if personas
-        else "—",
+        else NOTHING,
     ]
 
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isokl_bench.cli.options import db_option
+from isokl_bench.results.wording import NOTHING
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from isokl_bench.pipeline.record import Record
-
-NO_VALUE = "—"
 
 
 @click.command()
@@ -60,12 +59,14 @@ def _print(record: Record, as_json: bool) -> None:
     from rich.markup import escape
 
     from isokl_bench.cli.summary import headline
+    from isokl_bench.results.declared import unit_of
 
     console = Console(highlight=False)
     console.print(headline(record))
     for sign, coefficient in signs.items():
+        budget = f"{config['target']:g} {escape(unit_of(config['stat']))}".rstrip()
         console.print(
-            f"{escape(config['stat'])} at coefficient [bold]{coefficient:.4g}[/], calibrated to {config['target']:g} nat"
+            f"{escape(config['stat'])} at coefficient [bold]{coefficient:.4g}[/], calibrated to {budget}"
         )
         console.print(_table([row for row in rows if row["sign"] == sign], config["stat"]))
 
@@ -84,7 +85,7 @@ def _table(rows: list[dict[str, Any]], stat: str) -> Table:
         name, size = row["source"].replace("_", " "), f"{row['n']} × {row['tokens']}"
         if row["value"] is None:
             table.add_row(
-                name, f"{row['changed']}; unscored: {escape(row['reason'])}", NO_VALUE, NO_VALUE, size
+                name, f"{row['changed']}; unscored: {escape(row['reason'])}", NOTHING, NOTHING, size
             )
         else:
             table.add_row(name, row["changed"], _value(row), f"{row['ratio']:.2f}", size)
@@ -94,5 +95,5 @@ def _table(rows: list[dict[str, Any]], stat: str) -> Table:
 def _value(row: dict[str, Any]) -> str:
     from isokl_bench.cli.summary_table import interval
 
-    ends = interval(row["low"], row["high"], "{:.2f}".format) or NO_VALUE  # not rich's markup
+    ends = interval(row["low"], row["high"], "{:.2f}".format) or NOTHING  # not rich's markup
     return f"{row['value']:.2f} [dim]{ends}[/]"

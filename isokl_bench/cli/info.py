@@ -14,6 +14,7 @@ import click
 
 from isokl_bench.cli.options import db_option
 from isokl_bench.cli.plugins_table import NAME, PLAIN, print_table
+from isokl_bench.results.wording import gigabytes
 
 PACKAGES = ("isokl-bench", "torch", "transformers")
 
@@ -125,19 +126,15 @@ def _lines(part: str, value: Any) -> list[str]:
     if isinstance(value, dict) and "error" in value:
         return [f"not known ({value['error']})"]
     if part == "machine":
-        return [f"{value['cores']} cores, {_gigabytes(value['bytes'])}"]
+        return [f"{value['cores']} cores, {gigabytes(value['bytes'])}"]
     if part == "gpus":
-        return [f"{gpu['device']}: {gpu['name']}, {_gigabytes(gpu['bytes'])}" for gpu in value] or ["none"]
+        return [f"{gpu['device']}: {gpu['name']}, {gigabytes(gpu['bytes'])}" for gpu in value] or ["none"]
     if part == "plugins":
         return [*(f"{count} from {source}" for source, count in value["found"].items()), *value["failed"]]
     if part == "cache":
-        return [f"{value['folder']}: {value['models']} models, {_gigabytes(value['bytes'])}"]
+        return [f"{value['folder']}: {value['models']} models, {gigabytes(value['bytes'])}"]
     if part == "database":
         return [
             f"{value['name']}: schema {value['schema']}, {value['runs']} runs, {value['attempts']} attempts"
         ]
     return [str(value)]
-
-
-def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:.2f} GB"

@@ -8,6 +8,7 @@ import time
 import click
 
 from isokl_bench.cli.plugins_table import NAME, PALE, PLAIN, print_table
+from isokl_bench.results.wording import gigabytes
 from isokl_registry import IsoklError, cache, unknown
 
 
@@ -39,12 +40,12 @@ def models(ctx: click.Context, as_json: bool) -> None:
         )
         return
     print_table(
-        [(k.name, str(k.about.get("dtype", "")), _gigabytes(k.size), f"used {_day(k.used)}") for k in kept],
+        [(k.name, str(k.about.get("dtype", "")), gigabytes(k.size), f"used {_day(k.used)}") for k in kept],
         (NAME, PLAIN, PLAIN, PALE),
         indent="",
     )
-    total = _gigabytes(sum(k.size for k in kept))
-    click.secho(f"{total} of {_gigabytes(cache.LIMIT)} in {cache.cache_folder()}", dim=True)
+    total = gigabytes(sum(k.size for k in kept))
+    click.secho(f"{total} of {gigabytes(cache.LIMIT)} in {cache.cache_folder()}", dim=True)
 
 
 @models.command()
@@ -60,11 +61,7 @@ def clear(name: str | None, everything: bool) -> None:
     if name is not None and name not in names:
         raise IsoklError(unknown("converted model", name, names))
     for kept in cache.clear(name):
-        click.echo(f"dropped {kept.name} {kept.about.get('dtype', '')} ({_gigabytes(kept.size)})")
-
-
-def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:.2f} GB"
+        click.echo(f"dropped {kept.name} {kept.about.get('dtype', '')} ({gigabytes(kept.size)})")
 
 
 def _day(seconds: float) -> str:

@@ -10,10 +10,8 @@ import click
 from isokl_bench.cli.summary_table import effect_sentence, interval, summary_table
 from isokl_bench.pipeline.record import Record
 from isokl_bench.results.declared import CHECKS, unit_of
-from isokl_bench.results.wording import amount, significant
+from isokl_bench.results.wording import NOTHING, amount, significant
 from isokl_db import Outcome
-
-NO_VALUE = "—"
 
 
 def print_summary(record: Record, *, db: str, as_json: bool) -> None:
@@ -91,8 +89,8 @@ def _target(found: dict[str, Any]) -> str:
 def _search_line(found: dict[str, Any]) -> str:
     stat, value = found["stat"], found["value"]
     ends = interval(found["low"], found["high"], significant)
-    line = f"coefficient [bold]{found['coefficient']:.4g}[/] {ends}  {found['outcome'].replace('_', ' ')}"
-    line += f": {stat} {NO_VALUE if value is None else f'{value:.3f}'} for a target of {_target(found)}"
+    line = f"coefficient [bold]{found['coefficient']:.4g}[/] {ends}  {Outcome(found['outcome']).words}"
+    line += f": {stat} {NOTHING if value is None else f'{value:.3f}'} for a target of {_target(found)}"
     line += f" on {found['n_prompts']} prompts, {found['rounds']} round(s)"
     if found["outcome"] == Outcome.JUMP and found["value_above"] is not None:
         line += f"; at {found['dose_above']:.4g} it is {found['value_above']:.3f}"

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from isokl_bench.results.declared import Measure, measures_of, plural, with_unit
 from isokl_bench.results.table import Estimate
-from isokl_bench.results.wording import bracket, number, writer
+from isokl_bench.results.wording import NOTHING, bracket, number, writer
 from isokl_registry import Column
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
-
-NO_VALUE = "—"
 
 Summaries = Mapping[tuple[str, str, float], Mapping[str, Any]]  # by metric, quantity and alpha
 
@@ -118,7 +116,7 @@ def _cell(rows: Summaries, measure: Measure, alpha: float, n: int | None) -> str
     shown = column if alpha else column.base or column
     summary = rows.get((measure.metric, shown.quantity, alpha))
     if summary is None or summary["mean"] is None:
-        return NO_VALUE
+        return NOTHING
     estimate = _estimate(summary)
     unit = f" {plural(shown.unit)}" if shown.unit != column.unit else ""
     other = "" if estimate.n == n else f"\nn = {estimate.n}"
@@ -140,7 +138,7 @@ def _counts(rows: Summaries, measure: Measure, alpha: float) -> str:
         for count, s in found
         if s is not None and s["n"]
     ]
-    return "\n".join(lines) or NO_VALUE
+    return "\n".join(lines) or NOTHING
 
 
 def _estimate(summary: Mapping[str, Any]) -> Estimate:

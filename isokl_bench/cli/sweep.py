@@ -21,7 +21,7 @@ AXES: dict[str, tuple[str, Any, str | None]] = {
     "window": ("Tokens per calibration rollout.", click.IntRange(1), "N"),
     "layers": ("Blocks to steer.", str, "SET"),
     "stat": ("What calibration drives to its target.", str, "NAME"),
-    "target": ("Budget in the stat's unit.", float, "NAT"),
+    "target": ("Budget in the stat's unit.", float, "VALUE"),
     "protocol": ("Number of prompts.", click.Choice(list(PROTOCOLS)), None),
     "dtype": ("Weights and activations.", click.Choice(DTYPES), None),
 }

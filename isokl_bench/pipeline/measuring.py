@@ -123,9 +123,8 @@ class Measuring:
 
     def _measure(self, session: MeasureSession, metric: Metric, alphas: list[float]) -> None:
         phase = metric_phase(metric, self.sign, alphas)
-        with self.journal.phase(
-            phase, f"measuring {metric.label()} at alpha {alpha_list(alphas)}"
-        ) as content:
+        text = f"measuring {metric.label()} at alpha {alpha_list(alphas)}"
+        with self.journal.phase(phase, text) as content:
             for found in metric.measure(session):
                 seed = self.plan.config.seed
                 made = measurement_rows(metric, found, session.alphas, alphas, self.sign, seed)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isokl_bench.results.declared import StoredCurve, curves_of
+from isokl_bench.results.declared import StoredCurve, curves_of, is_shift
 from isokl_bench.results.lines import Line, Lines
 from isokl_bench.results.runs import Run, selecting
 from isokl_bench.results.seeds import seed_intervals
@@ -28,7 +28,6 @@ STEP = 2  # tokens between points of a smoothed curve
 FLOOR = 1e-6  # nats; rounding leaves a KL of 0 or less, for which a logarithmic axis has no place
 
 FIGURE_ALPHAS = (1.0, 2.0, 4.0)  # whose curves are drawn
-KL_STATS = ("kl_p95", "kl_mean", "kl_max")
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Block:
     """One model and behavior: a row of panels for the KL, and one for each other curve.
 
     kl: rows of method, variant, alpha, token, median, low, high, n and over, which says what the band is over: n
-    prompts, or n seeds. budgets: (stat, target) wherever the stat is a KL. ends: of the windows that were calibrated on,
+    prompts, or n seeds. budgets: (stat, target) wherever the stat is a level of KL. ends: of the windows that were calibrated on,
     in tokens.
     """
 
@@ -133,7 +132,7 @@ def _block(store: Store, title: str, lines: Sequence[Line]) -> Block:
                 if not known.base:
                     known.base.extend(point for point in points if not point["alpha"])
     runs = [line.row.first for line in lines]
-    budgets = {(run.stat, run.target) for run in runs if run.stat in KL_STATS}
+    budgets = {(run.stat, run.target) for run in runs if is_shift(run.stat)}
     ends = {run.window for run in runs if run.window}
     return Block(title, kl, list(lower.values()), tuple(sorted(budgets)), tuple(sorted(ends)))
 

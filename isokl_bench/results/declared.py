@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from isokl_db import Store
 
 CHECKS = ("validation", "gap")  # of the budget: stored as metrics are, and shown with the calibration
+EFFECTS = ("headline", "effect")  # roles of what a steering is meant to do
 
 # The labels of one attempt. Each step goes on behind all rows of the last label: there may be 100 000 of them.
 _LABELS = """
@@ -90,6 +91,11 @@ def is_control(method: str) -> bool:
 def unit_of(stat: str) -> str:
     """The unit of a stat, "" where its plugin is not installed."""
     return str(getattr(_component("stat", stat), "unit", ""))
+
+
+def is_shift(stat: str) -> bool:
+    """Whether a stat is a level of KL, which can be drawn among the KL of single tokens."""
+    return bool(getattr(_component("stat", stat), "is_shift", False))
 
 
 def with_unit(text: str, unit: str) -> str:

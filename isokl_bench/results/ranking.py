@@ -154,7 +154,7 @@ def _fewer(ranking: Ranking, entry: Entry) -> str:
 
 def _remark(entry: Entry) -> str:
     if not entry.row.reached:
-        return " / ".join(name.replace("_", " ") for name, _ in entry.row.outcomes)
+        return " / ".join(outcome.words for outcome, _ in entry.row.outcomes)
     if entry.effect is None:
         return "not measured"
     if entry.effect.low is None and entry.effect.high is None:

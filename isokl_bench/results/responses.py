@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from isokl_bench.results.curves import Points, quantiles, rounded, tokens_of
-from isokl_bench.results.declared import Measure, measures_of, shift_of
+from isokl_bench.results.declared import EFFECTS, Measure, measures_of, shift_of
 from isokl_bench.results.lines import Lines
 from isokl_bench.results.runs import Run
 from isokl_bench.results.seeds import seed_intervals
@@ -16,7 +16,7 @@ from isokl_bench.results.table import Estimate
 if TYPE_CHECKING:
     from isokl_db import Store
 
-EFFECTS = ("headline", "effect")  # roles of what is drawn against the KL
+AXIS = "kl_p95"  # the stat that effects are drawn against
 ORIGIN = {"alpha": 0.0} | dict.fromkeys(("kl", "kl_low", "kl_high", "mean", "low", "high"), 0.0)
 
 Response = dict[float, tuple[float, dict[str, Estimate]]]  # by alpha: KL in nats, effects by their family
@@ -76,7 +76,7 @@ class Responses:
 @dataclass(frozen=True)
 class ResponseBlock:
     """One model and behavior: for each family of effects its points, in rows of method, variant, alpha, kl, kl_low,
-    kl_high, mean, low, high, prompts and seeds. budgets: targets of kl_p95, in nats."""
+    kl_high, mean, low, high, prompts and seeds. budgets: targets of AXIS."""
 
     title: str
     effects: dict[str, Points]
@@ -109,7 +109,7 @@ def dose_response(responses: Responses, lines: Lines) -> DoseResponse | None:
                     curve = curve[1:]  # a prompt is one point: no dose leads there from the origin
                 effects.setdefault(family, []).extend(line.keys | point for point in curve)
         runs = [line.row.first for line in of_block]
-        budgets = tuple(sorted({run.target for run in runs if run.stat == "kl_p95"}))
+        budgets = tuple(sorted({run.target for run in runs if run.stat == AXIS}))
         if effects:
             blocks.append(ResponseBlock(title, effects, budgets))
     if not blocks:

@@ -7,15 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from isokl_bench.results.wording import NOTHING
 from isokl_db import Outcome
 from isokl_registry import IsoklError, unknown
 
 if TYPE_CHECKING:
     from isokl_db import Store
 
-FILTERS = ("model", "method", "behavior", "protocol", "seed")
 NAMES = ("model", "behavior", "method")
-NOTHING = "—"
 
 
 class Dimensions(NamedTuple):
@@ -53,7 +52,7 @@ class Run:
     stat: str
     target: float
     window: int | None
-    outcome: str
+    outcome: Outcome
     coefficient: tuple[float, float | None, float | None]
     value: float | None
     slope: float | None
@@ -74,7 +73,7 @@ class Run:
     @property
     def reached(self) -> bool:
         """Whether anything is measured."""
-        return Outcome(self.outcome).measured
+        return self.outcome.measured
 
     @property
     def has_dose(self) -> bool:
@@ -85,11 +84,12 @@ class Run:
 def finished_runs(store: Store, filters: Mapping[str, Sequence[str]]) -> list[Run]:
     """Every finished run that the filters let through, by names, dimensions and seed.
 
-    filters: by the names in FILTERS, the values to keep; none means all. Raises IsoklError when no run is finished,
+    filters: by model, method, behavior, protocol and seed the values to keep; none means all. Raises IsoklError when no run is finished,
     a value is unknown, or none is left."""
     rows = store.rows(
         "SELECT r.attempt_id, r.sign, r.model, r.behavior, r.method, r.protocol, r.seed, r.stat, r.target, r.outcome, "
-        "r.coefficient, r.low, r.high, r.value, r.slope, r.pool, r.n_prompts, r.seconds, c.config FROM results r JOIN configs c ON c.hash = r.hash"
+        "r.coefficient, r.low, r.high, r.value, r.slope, r.pool, r.n_prompts, r.seconds, c.config "
+        "FROM results r JOIN configs c ON c.hash = r.hash"
     )
     if not rows:
         raise IsoklError(
@@ -152,7 +152,7 @@ def _run(row: Mapping[str, Any]) -> Run:
         stat=row["stat"],
         target=row["target"],
         window=config.get("window"),
-        outcome=row["outcome"],
+        outcome=Outcome(row["outcome"]),
         coefficient=(row["coefficient"], row["low"], row["high"]),
         value=row["value"],
         slope=row["slope"],

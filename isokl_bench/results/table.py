@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from isokl_bench.results.declared import Measure, measures_of
 from isokl_bench.results.runs import Run
 from isokl_bench.results.seeds import seed_intervals
+from isokl_db import Outcome
 
 if TYPE_CHECKING:
     from isokl_db import Store
@@ -67,7 +68,7 @@ class TableRow:
         return [run for run in self.runs if run.reached]
 
     @cached_property
-    def outcomes(self) -> list[tuple[str, int]]:
+    def outcomes(self) -> list[tuple[Outcome, int]]:
         """Each outcome with its number of seeds, the most frequent first."""
         return Counter(run.outcome for run in self.runs).most_common()
 

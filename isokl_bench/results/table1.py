@@ -9,11 +9,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from isokl_bench.results.control import not_above_control
-from isokl_bench.results.declared import Measure, is_control
-from isokl_bench.results.runs import DIMENSIONS, NOTHING, Run, differing
+from isokl_bench.results.declared import EFFECTS, Measure, is_control
+from isokl_bench.results.runs import DIMENSIONS, Run, differing
 from isokl_bench.results.table import TableRow, read_rows
 from isokl_bench.results.twins import without_twins
-from isokl_bench.results.wording import short
+from isokl_bench.results.wording import NOTHING, short
 
 if TYPE_CHECKING:
     from isokl_db import Store
@@ -62,7 +62,7 @@ class Table1:
     def beside(self) -> list[Measure]:
         """What rankings and the leaderboard show beside the headline: the other effects, and the side effects."""
         ranked = {measure.family for measure in (self.headline, self.later) if measure}
-        roles = ("headline", "effect", "side effect")
+        roles = (*EFFECTS, "side effect")
         return [m for m in self.measures if m.column.role in roles and m.family not in ranked]
 
     @cached_property

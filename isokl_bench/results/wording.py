@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from isokl_registry import Column
 
+NOTHING = "—"  # where there is no value
 OPEN = "open"  # an end of an interval that lies beyond what was tried
 
 
@@ -52,6 +53,11 @@ def bracket(low: float | None, high: float | None, write: Callable[[float], str]
     if low is None and high is None:
         return ""
     return f"[{OPEN if low is None else write(low)}, {OPEN if high is None else write(high)}]"
+
+
+def gigabytes(size: float) -> str:
+    """A number of bytes."""
+    return f"{size / 1e9:.2f} GB"
 
 
 def short(value: object) -> str:

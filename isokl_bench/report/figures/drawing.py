@@ -7,6 +7,7 @@ from typing import Any
 
 import altair as alt
 
+from isokl_bench.results.declared import unit_of
 from isokl_bench.results.lines import Lines, methods_of, variants_of
 
 # Altair's low-level classes throughout: alt.layer and alt.vconcat copy all they are given, over and over,
@@ -99,6 +100,11 @@ def area_channels(channels: dict[str, Any]) -> dict[str, Any]:
     return {"color": channels["color"]} | (
         {"detail": alt.Detail("variant:N")} if "strokeDash" in channels else {}
     )
+
+
+def budget_level(stat: str, target: float) -> dict[str, Any]:
+    """Where on an axis of KL a budget is, and its label."""
+    return {"at": target, "label": f"{target:g} {unit_of(stat)} budget ({stat.removeprefix('kl_')})"}
 
 
 def y_axis(title: str | None, values: Sequence[float] | None = None) -> Any:

@@ -18,6 +18,7 @@ from isokl_bench.report.figures.drawing import (
     Data,
     area_channels,
     block_title,
+    budget_level,
     line_channels,
     panel_title,
     title,
@@ -25,7 +26,7 @@ from isokl_bench.report.figures.drawing import (
     y_axis,
 )
 from isokl_bench.results.curves import LONG, SMOOTH, Block, Curves, Lower, Points, of_block
-from isokl_bench.results.declared import plural, unit_of
+from isokl_bench.results.declared import plural
 
 
 def figure(curves: Curves) -> dict[str, Any]:
@@ -100,10 +101,7 @@ class _CurvePanels:
     def _kl_layers(self, block: Block, points: Points, first: bool, last: bool) -> list[Any]:
         along = "token", "generated token"
         axis = y_axis("KL(steered ‖ base), nats" if first else None, _decades(self.kl_domain))
-        budgets = [
-            {"at": target, "label": f"{target:g} {unit_of(stat)} budget ({stat.removeprefix('kl_')})"}
-            for stat, target in block.budgets
-        ]
+        budgets = [budget_level(stat, target) for stat, target in block.budgets]
         return [
             self._band(points, along, self.kl, axis),
             *self._ends(block, labelled=last),
@@ -131,9 +129,7 @@ class _CurvePanels:
         ]
 
     def _band(self, points: Points, along: tuple[str, str], scale: Any, axis: Any) -> Any:
-        mark = alt.MarkDef(
-            type="area", fillOpacity=0.15, aria=False
-        )  # an opacity would cost the PNG a layer each
+        mark = alt.MarkDef(type="area", fillOpacity=0.15, aria=False)  # an opacity costs the PNG a layer each
         low = alt.Y("low:Q", scale=scale, axis=axis)
         return self.data.unit(
             points, mark, x=self._x(*along), y=low, y2=alt.Y2("high"), **area_channels(self.channels)

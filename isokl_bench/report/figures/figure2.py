@@ -21,8 +21,8 @@ from isokl_bench.report.figures.drawing import (
     y_axis,
 )
 from isokl_bench.results.curves import Points
-from isokl_bench.results.declared import Measure, plural
-from isokl_bench.results.responses import DoseResponse, ResponseBlock
+from isokl_bench.results.declared import Measure, plural, unit_of
+from isokl_bench.results.responses import AXIS, DoseResponse, ResponseBlock
 
 LINEAR = 0.1  # nats; up to about here the x axis is linear, and logarithmic beyond
 TICKS = (0, 0.1, 0.3, 1, 3, 10, 30, 100)
@@ -47,7 +47,7 @@ def _title(found: DoseResponse) -> Any:
     return title(
         "Figure 2. What does a nat buy?",
         f"{_what(found)}, above 0 towards the behavior's positive side,",
-        "against kl_p95 as measured on the holdout prompts, within the calibration window, at each alpha.",
+        f"against {AXIS} as measured on the holdout prompts, within the calibration window, at each alpha.",
         f"Means over {means}, bars: 95 % intervals over {bars}; filled circles: α = 1, the calibrated dose.",
     )
 
@@ -128,7 +128,7 @@ class _ResponsePanels:
 
     def _budgets(self, block: ResponseBlock) -> list[Any]:
         """Vertical rules at the budgets, labelled at the top."""
-        rows = [{"at": budget, "label": f"{budget:g} nat budget"} for budget in block.budgets]
+        rows = [{"at": budget, "label": f"{budget:g} {unit_of(AXIS)} budget"} for budget in block.budgets]
         rule = alt.MarkDef(type="rule", color=INK, strokeWidth=1.2)
         text = alt.MarkDef(type="text", align="right", baseline="top", dx=-4, fontSize=10.5, color=PALE, y=2)
         zero = alt.MarkDef(type="rule", color=PALE, strokeWidth=1)
@@ -139,9 +139,8 @@ class _ResponsePanels:
         ]
 
     def _x(self, field: str) -> Any:
-        axis = alt.Axis(
-            title="measured kl_p95, nats", values=[t for t in TICKS if t <= self.end], format="~g"
-        )
+        title = f"measured {AXIS}, {plural(unit_of(AXIS))}"
+        axis = alt.Axis(title=title, values=[t for t in TICKS if t <= self.end], format="~g")
         return alt.X(f"{field}:Q", scale=self.x, axis=axis)
 
     def _tooltips(self) -> list[Any]:

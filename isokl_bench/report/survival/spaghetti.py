@@ -18,13 +18,15 @@ from isokl_bench.report.figures.drawing import (
     WIDTH,
     Data,
     block_title,
+    budget_level,
     panel_title,
     title,
     top_level,
     y_axis,
 )
 from isokl_bench.report.survival.table import SurvivalTable
-from isokl_bench.results.curves import FLOOR, KL_STATS, rounded
+from isokl_bench.results.curves import FLOOR, rounded
+from isokl_bench.results.declared import is_shift
 from isokl_bench.results.survival import Array
 from isokl_bench.results.survival_rollouts import Series
 from isokl_bench.results.trajectories import LINES, Spaghetti, Trajectories
@@ -154,10 +156,8 @@ class _SpaghettiPanels:
         run = series.row.first
         if self.normalized:
             rows = [{"at": 1.0, "label": "its own early p95"}]
-        elif run.stat in KL_STATS:
-            rows = [
-                {"at": run.target, "label": f"{run.target:g} nat budget ({run.stat.removeprefix('kl_')})"}
-            ]
+        elif is_shift(run.stat):
+            rows = [budget_level(run.stat, run.target)]
         else:
             return []
         text = {"type": "text", "align": "right", "baseline": "bottom", "dy": -2, "fontSize": 10.5}

@@ -12,19 +12,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from isokl_bench.report.tables.files import identity
+from isokl_bench.report.tables.files import IDENTITY, identity
 from isokl_bench.report.tables.formats import (
-    IDENTITY,
     csv_text,
     markdown_notes,
     markdown_table,
     markdown_text,
 )
-from isokl_bench.results.runs import DIMENSIONS, NAMES, NOTHING
+from isokl_bench.results.runs import DIMENSIONS, NAMES
 from isokl_bench.results.survival import Survival
 from isokl_bench.results.survival_rollouts import Series
 from isokl_bench.results.table1 import Table1, describe
-from isokl_bench.results.wording import number
+from isokl_bench.results.wording import NOTHING, number
 
 LINES = 120  # of the terminal
 

@@ -10,14 +10,12 @@ from typing import NamedTuple
 from rich.text import Text
 
 from isokl_bench.results.control import MARK
-from isokl_bench.results.declared import Measure, unit_of, with_unit
-from isokl_bench.results.runs import NAMES, NOTHING
+from isokl_bench.results.declared import EFFECTS, Measure, unit_of, with_unit
+from isokl_bench.results.runs import NAMES
 from isokl_bench.results.table import HOLDOUT, TABLE_ALPHAS, Estimate, TableRow, in_table
 from isokl_bench.results.table1 import Table1
-from isokl_bench.results.wording import amount, bracket, number, significant, writer
+from isokl_bench.results.wording import NOTHING, amount, bracket, number, significant, writer
 from isokl_db import Outcome
-
-EFFECTS = ("headline", "effect")  # roles whose intervals are shown; for the others there is table1.csv
 
 
 class Cell(NamedTuple):
@@ -128,19 +126,20 @@ def about(measures: Sequence[Measure]) -> str:
     notes = {}
     for measure in measures:
         column = measure.column
-        better = {True: "larger is better", False: "smaller is better"}.get(column.larger_is_better)  # type: ignore[arg-type]
-        words = "; ".join(filter(None, [column.note, better]))
+        words = [column.note] if column.note else []
+        if column.larger_is_better is not None:
+            words.append("larger is better" if column.larger_is_better else "smaller is better")
         if words:
-            notes[column.heading.removeprefix("Δ ")] = words
+            notes[column.heading.removeprefix("Δ ")] = "; ".join(words)
     return " ".join(f"{title}: {words}." for title, words in notes.items())
 
 
 def outcome(row: TableRow) -> str:
     """The outcome in words; with several seeds, how many of them had it."""
-    shown = [(name.replace("_", " "), count) for name, count in row.outcomes]
+    shown = [(found.words, count) for found, count in row.outcomes]
     if len(shown) == 1:
         return shown[0][0]
-    return ", ".join(f"{name} {count}/{len(row.runs)}" for name, count in shown)
+    return ", ".join(f"{words} {count}/{len(row.runs)}" for words, count in shown)
 
 
 def _of_run(row: TableRow, key: str) -> Cell:
@@ -167,6 +166,7 @@ def _measured(row: TableRow, column: TableColumn) -> Cell:
         return Cell(NOTHING)
     declared = column.measure.column
     write = writer(declared)
+    # Those of the others are in table1.csv.
     interval = bracket(estimate.low, estimate.high, write) if declared.role in EFFECTS else ""
     return Cell(write(estimate.mean), interval, declared.signed and estimate.excludes_zero)
 

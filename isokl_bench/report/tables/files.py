@@ -8,7 +8,6 @@ from itertools import groupby
 
 from isokl_bench.report.tables.cells import Cell, Cells, TableColumn
 from isokl_bench.report.tables.formats import (
-    IDENTITY,
     csv_text,
     markdown_notes,
     markdown_table,
@@ -18,6 +17,7 @@ from isokl_bench.results.runs import DIMENSIONS, NAMES, Run
 from isokl_bench.results.table import OF_RUN, TableRow, keys
 from isokl_bench.results.table1 import Table1
 
+IDENTITY = ("sign", "protocol", "stat", "target", "layers", "window")  # of a run, behind its names
 _TEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "|\\*<`"})
-IDENTITY = ("sign", "protocol", "stat", "target", "layers", "window")  # of a run, behind its names
 
 
 def csv_text(titles: Iterable[str], rows: Iterable[Iterable[object]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -12,8 +12,7 @@ from isokl_bench.report.tables.formats import csv_text, markdown_notes, markdown
 from isokl_bench.report.tables.ranking import about_beside, later_title
 from isokl_bench.results.declared import Measure, with_unit
 from isokl_bench.results.leaderboard import Board, Standing
-from isokl_bench.results.runs import NOTHING
-from isokl_bench.results.wording import bracket, number, writer
+from isokl_bench.results.wording import NOTHING, bracket, number, writer
 
 ROWS = 40
 NOTE = (
@@ -117,8 +116,8 @@ def _table(board: Board) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
     for place, title in enumerate(titles(board)):
         words = title.replace(" (", "\n(") if place == 1 else title.replace(" ", "\n")
-        justify = "right" if place else "left"
-        table.add_column(Text(words), justify=justify, no_wrap=bool(place), overflow="fold")  # type: ignore[arg-type]
+        justify: JustifyMethod = "right" if place else "left"
+        table.add_column(Text(words), justify=justify, no_wrap=bool(place), overflow="fold")
     for standing in board.standings[:ROWS]:
         table.add_row(*map(Text, cells(board, standing)))
     return table

@@ -13,10 +13,10 @@ from isokl_bench.report.tables.formats import csv_text, markdown_notes, markdown
 from isokl_bench.results.control import CONDITIONS
 from isokl_bench.results.declared import Measure, with_unit
 from isokl_bench.results.ranking import Entry, Ranking
-from isokl_bench.results.runs import NAMES, NOTHING
+from isokl_bench.results.runs import NAMES
 from isokl_bench.results.table import Estimate
 from isokl_bench.results.table1 import Table1
-from isokl_bench.results.wording import bracket, significant, writer
+from isokl_bench.results.wording import NOTHING, bracket, significant, writer
 
 ROWS = 40  # in the terminal
 EFFECT = 3  # place of the effect among the titles

@@ -18,7 +18,7 @@ from isokl_bench.report.tables.files import markdown, plain_csv
 from isokl_bench.report.tables.ranking import titles
 from isokl_bench.report.tables.terminal import print_table
 from isokl_bench.results.curves import read_curves
-from isokl_bench.results.declared import curves_of, is_control, labels_of, measures_of, unit_of
+from isokl_bench.results.declared import curves_of, is_control, is_shift, labels_of, measures_of, unit_of
 from isokl_bench.results.leaderboard import leaderboards
 from isokl_bench.results.lines import choose_lines
 from isokl_bench.results.ranking import rankings
@@ -155,6 +155,7 @@ def test_labels_are_read_from_both_tables_and_of_one_attempt(store: Store) -> No
 def test_methods_and_stats_are_known_whatever_their_parameters() -> None:
     assert [is_control(name) for name in ("random", "pca", "gone[x=1]")] == [True, False, False]
     assert [unit_of(name) for name in ("nll", "kl_p95", "gone")] == ["nat", "nat", ""]
+    assert [is_shift(name) for name in ("kl_p95", "kl_max", "nll", "gone")] == [True, True, False, False]
 
 
 # -- what no plugin declares ----------------------------------------------------------------------------
