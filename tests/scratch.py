@@ -42,9 +42,8 @@ class Scratch:
             f"{script} is missing: run the tests as `make test` does, with isokl-bench installed"
         )
         command = [str(self.python), "-W", "error", str(script), *args]
-        env = environment() | {
-            "OMP_NUM_THREADS": "1"
-        }  # threads that wait for a busy core cost more than they give
+        # Threads that wait for a busy core cost more than they give.
+        env = environment() | {"OMP_NUM_THREADS": "1"}
         return subprocess.run(command, capture_output=True, text=True, env=env, cwd=cwd)
 
 

@@ -212,9 +212,8 @@ def test_light_commands_load_nothing_heavy(line):
     modules, _ = loaded_by(*line.split())
     assert "isokl_bench" in modules
     assert modules & HEAVY == set()
-    assert ("pydantic" in modules) == (
-        line == "run --help"
-    )  # whose defaults are those of the validated model
+    # The defaults of `run` are those of the validated model.
+    assert ("pydantic" in modules) == (line == "run --help")
 
 
 def test_the_laws_are_listed_without_what_they_compute_with():

@@ -94,9 +94,8 @@ def test_installed_wheel_works_away_from_the_sources(wheel, tmp_path):
 def test_constraints_pin_every_requirement():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if not line.startswith("#")]
-    assert all(
-        re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", pin) for pin in pins
-    )  # exact, and no local version
+    # Exact, and no local version.
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", pin) for pin in pins)
     assert pins == sorted(pins, key=lambda pin: pin.split("==")[0])
     pinned = dict(pin.split("==") for pin in pins)
     extras = (text for texts in PROJECT["optional-dependencies"].values() for text in texts)

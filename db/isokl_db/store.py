@@ -191,8 +191,7 @@ class Store:
         Returns:
             id, hash, hash_version, config, state, error, started_at, finished_at, host, pid, provenance,
             steering_nbytes, and as lists of dicts phases, prompts, calibrations (each with its evaluations),
-            summaries,
-            measurements and traces, whose keys are the fields of the row classes.
+            summaries, measurements and traces, whose keys are the fields of the row classes.
 
         Raises:
             StoreError: there is no attempt with this id.

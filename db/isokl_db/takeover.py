@@ -54,9 +54,8 @@ def may_run(attempt: Row[Any]) -> bool:
     still be there, and have begun before it took the attempt (else the system has given its number to
     another)."""
     host, _ = this_process()
-    if (
-        attempt.host != host or os.name != "posix"
-    ):  # elsewhere signal 0 asks nothing: Windows would send Ctrl-C
+    # On other systems signal 0 is no question: Windows would send Ctrl-C.
+    if attempt.host != host or os.name != "posix":
         return True
     try:
         os.kill(attempt.pid, 0)

@@ -136,7 +136,7 @@ def merge(others: tuple[str, ...], db: str) -> None:
 
 
 def _merged(found: "Merged", name: str) -> str:
-    """One line on what was merged; what is none of it is left out, but for the configs."""
+    """One line on what was merged; counts of 0 are left out, but for the configs."""
     notes = [f"{found.configs} {_plural('config', found.configs)} new"]
     if found.known:
         notes.append(f"{found.known} {_plural('attempt', found.known)} already here")

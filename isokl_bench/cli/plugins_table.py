@@ -1,4 +1,4 @@
-"""Rows in columns, for the `isokl plugins` commands: rich would cost more than all the rest of a listing."""
+"""Rows in columns, for commands that list something: rich would cost more than all the rest of a listing."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _FILTERS = ("model", "method", "behavior", "protocol", "seed")
 def report(ctx: click.Context, /, db: str, output: Path, **filters: tuple[str, ...]) -> None:
     """Print Table 1, and write it and the figures to files.
 
-    Files: table1 (md, csv, tex), figure1 (KL and answer mass along the text) and figure2 (effect against
+    Files: table1 (md, csv, tex), figure1 (KL and other curves along the text) and figure2 (effect against
     measured KL; png, svg, html); where two or more methods can be compared, their ranking (md, csv), and over
     two or more pairs of model and behavior, their leaderboard (md, csv). Everything comes from the results
     database; no model is loaded.

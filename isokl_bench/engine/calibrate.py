@@ -63,7 +63,7 @@ class Calibrator:
         steering: What is calibrated; its method's `dose_range` bounds the search.
         prompts: Token ids of each of n prompts.
         window: Tokens of every rollout.
-        stat: What is driven to `target`, in its unit; see METRICS.
+        stat: What is driven to `target`, in its unit.
         target: The budget.
         tolerance: How far from the target the stat may be, in its unit.
         report: Called after every round with what it gave, signed.

@@ -14,7 +14,7 @@ ELSEWHERE = 2**24
 
 
 def token_scores(logits: Tensor, token: Tensor, steered: Tensor, base: Tensor) -> Tensor:
-    """Of pairs of next-token distributions, as METRICS defines them per token.
+    """The per-token numbers of pairs of next-token distributions.
 
     Args:
         logits: [rows, v], of any dtype; computed with in float32.

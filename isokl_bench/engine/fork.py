@@ -51,7 +51,7 @@ def fork(
     answer: AnswerTokens,
     snapshots: Sequence[CacheSnapshot] = (),
 ) -> ForkValues:
-    """Answer probabilities at every fork point of rollouts, see branch_pmass in METRICS.
+    """Answer probabilities at every fork point of rollouts, which `branch_pmass` is made of.
 
     All forks of a rollout are read in one pass; models that cannot be told which token sees which (those with
     a recurrent state, for one) replay every fork from the start, with the same result.

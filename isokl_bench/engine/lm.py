@@ -144,7 +144,8 @@ class LanguageModel:
             logits_to_keep=keep or torch.empty(0, dtype=torch.long, device=self.device),  # 0 would mean all
             **extra,
         )
-        return out.logits  # type: ignore[no-any-return]
+        logits: Tensor = out.logits
+        return logits
 
     def forward_branched(self, rows: BranchedRows, cache: Any) -> Tensor:
         """Logits [b, slots, v] float32 after the last token of every branch."""
@@ -156,7 +157,8 @@ class LanguageModel:
             use_cache=True,
             logits_to_keep=rows.ends,
         )
-        return out.logits.float()  # type: ignore[no-any-return]
+        logits: Tensor = out.logits.float()
+        return logits
 
     def _masks(self, rows: BranchedRows) -> Any:
         """What to add to the attention scores [b, 1, s, keys], by kind of layer if there are several."""

@@ -39,10 +39,15 @@ class Rollout:
     @classmethod
     def of_rows(cls, transcript: Transcript, rows: Ints, window: int) -> Rollout:
         """Rows [dose, prompt] of a transcript, as far as the window."""
-        scores = (array[rows, :window] for array in (transcript.kl, transcript.nll, transcript.entropy))
         doses = transcript.dose[rows[:, 0]]
-        state = transcript.complete[doses], transcript.finite[doses]
-        return cls(transcript.tokens[rows, :window], *scores, *state)  # type: ignore[call-arg, arg-type]
+        return cls(
+            tokens=transcript.tokens[rows, :window],
+            kl=transcript.kl[rows, :window],
+            nll=transcript.nll[rows, :window],
+            entropy=transcript.entropy[rows, :window],
+            complete=transcript.complete[doses],
+            finite=transcript.finite[doses],
+        )
 
     def values(self, dose: int) -> TokenValues:
         """The arrays of one dose, as stats take them."""
@@ -56,9 +61,15 @@ class Rollout:
             for one in self.snapshots
         ]
         some = list(doses)
-        scores = (array[some] for array in (self.kl, self.nll, self.entropy))
-        state = self.complete[some], self.finite[some]
-        return Rollout(self.tokens[some], *scores, *state, snapshots)  # type: ignore[call-arg, arg-type]
+        return Rollout(
+            self.tokens[some],
+            self.kl[some],
+            self.nll[some],
+            self.entropy[some],
+            self.complete[some],
+            self.finite[some],
+            snapshots,
+        )
 
 
 def unknown_values(prompts: int, tokens: int) -> TokenValues:

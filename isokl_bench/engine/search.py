@@ -108,7 +108,7 @@ class Search:
     """Of doses in [least, most] the one at which a stat first meets the target, to within the tolerance.
 
     The stat of greedy text is a step function of the dose, so its root may be a jump; then the largest dose
-    at or under the target is the answer, see METRICS.
+    at or under the target is the answer.
 
     Args:
         target, tolerance: Of the stat, in its unit.

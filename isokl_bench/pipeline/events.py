@@ -9,7 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Event:
-    """kind: phase (begun), progress (in it), round (of a calibration), note or stored. progress: share of the work done, 0 to 1."""
+    """One thing that a run tells.
+
+    kind: phase (begun), progress (in it), round (of a calibration), note or stored. progress: share of the work done,
+    0 to 1.
+    """
 
     kind: str
     text: str

@@ -98,7 +98,8 @@ class Record:
         ordered = rows.assign(position=rows["position"].fillna(-1)).sort_values(
             ["alpha", "prompt", "position"]
         )
-        return ordered["value"].to_numpy(dtype=float).reshape(shape)  # type: ignore[no-any-return]
+        found: NDArray[np.float64] = ordered["value"].to_numpy(dtype=float).reshape(shape)
+        return found
 
     def steering(self) -> Steering:
         """The fitted steering, ready to attach or to save.

@@ -21,9 +21,12 @@ from isokl_bench.results.table1 import Table1, describe
 class Standing:
     """A method over all pairs of model and behavior that it was run on.
 
-    effect, later: the headline at alpha 1, and the same after the reply. beside: means of what is shown beside it, by name.
-    fewer: numbers of pairs in which it has fewer prompts than another. turned, first: numbers of pairs, of `measured`. above: of `controlled`, those of them in which the
-    control has an effect; turned is None for the control, of whom no side is asked. reached: runs with a coefficient, None for a prompt, which needs none."""
+    effect, later: the headline at alpha 1, and the same after the reply. beside: means of what is shown beside it, by
+    name. measured, controlled: numbers of pairs in which it has an effect, and of those in which the control has one too.
+    above, turned, first, fewer: of how many of them it is larger than the control (of `controlled`), reversed (None for
+    the control, of which no side is asked), first, and measured on fewer prompts than another. reached: runs with a
+    coefficient, None for a prompt, which needs none.
+    """
 
     method: str
     effect: Estimate | None

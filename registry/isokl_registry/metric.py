@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 from isokl_registry.component import Component
 
 if TYPE_CHECKING:
-    from numpy import bool_, float64
+    from numpy import bool_
     from numpy.typing import NDArray
 
-    Array = NDArray[float64]
+    from isokl_registry.token_values import Array
 
 
-# As a fork point: where the reply ends by itself, or at the last of the other points if it goes on.
 REPLY_END = -1
+"""As a fork point: where the reply ends by itself, or the last of the other points where it goes on beyond that."""
 
 Role = Literal["headline", "effect", "side effect", "diagnostic"]
 Place = Literal["summary", "table"]
@@ -162,15 +162,21 @@ class Session(Protocol):
     """What a metric may ask for. Alpha 0, the unsteered model, is always the first of `alphas`."""
 
     @property
-    def alphas(self) -> Sequence[float]: ...
+    def alphas(self) -> Sequence[float]:
+        """Multiples of the calibrated dose."""
+        ...
+
     @property
     def first_is_target(self) -> NDArray[bool_]:
         """[prompt]: whether the positive persona's answer is the first answer word."""
         ...
 
-    def rollout(self, window: int) -> RolloutValues: ...
+    def rollout(self, window: int) -> RolloutValues:
+        """The first `window` tokens of the greedy text, no more than the metric's `tokens` says."""
+        ...
+
     def forks(self, points: Sequence[int]) -> ForkValues:
-        """points: numbers of tokens after which the reply is cut, and REPLY_END."""
+        """What is answered at `points`: numbers of tokens after which the reply is cut, and REPLY_END."""
         ...
 
 
@@ -199,4 +205,12 @@ class Metric(Component, ABC):
         return 0
 
     @abstractmethod
-    def measure(self, session: Session) -> Iterable[Measurement]: ...
+    def measure(self, session: Session) -> Iterable[Measurement]:
+        """What the metric measures.
+
+        Args:
+            session: Hands out rollouts and forks, at all alphas together.
+
+        Returns:
+            Named quantities; every number at alpha 0 is the unsteered model's.
+        """

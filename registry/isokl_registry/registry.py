@@ -130,11 +130,13 @@ class Registry:
 
     def model(self, name: str) -> ModelPlugin:
         """A registered model, or whatever a plugin resolves the name to (a hub id, a folder)."""
-        return self._resolve("model", name)  # type: ignore[no-any-return]
+        found: ModelPlugin = self._resolve("model", name)
+        return found
 
     def behavior(self, name: str) -> BehaviorPlugin:
         """A registered behavior, or whatever a plugin resolves the name to (a TOML file)."""
-        return self._resolve("behavior", name)  # type: ignore[no-any-return]
+        found: BehaviorPlugin = self._resolve("behavior", name)
+        return found
 
     def _resolve(self, kind: str, name: str) -> Any:
         if name in self.entries[kind]:

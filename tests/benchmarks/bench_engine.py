@@ -138,9 +138,8 @@ def overhead(name: str, subject: subjects.Subject, window: int, times: int) -> N
     def mine() -> None:
         rollout(lm, subject.prompts, steering, [1.0], window)
 
-    pairs = [(timed(mine, 1)[0], timed(bare, 1)[0]) for _ in range(times)][
-        1:
-    ]  # alternating: the machine drifts
+    # Alternating: the machine drifts.
+    pairs = [(timed(mine, 1)[0], timed(bare, 1)[0]) for _ in range(times)][1:]
     own, other = (float(np.median(part)) for part in zip(*pairs, strict=True))
     ratio = float(np.median([a / b for a, b in pairs]))
     LINES.append(

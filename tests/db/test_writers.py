@@ -102,9 +102,8 @@ def test_a_process_that_has_the_number_of_a_dead_one_is_told_from_it(
     other.stdout.readline()
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("update attempts set pid = ?", [other.pid])
-    assert (
-        store.resumable(attempt.hash) is None
-    )  # it may be that process, which began no later than the clocks tell
+    # It may be that process, which began no later than the clocks tell.
+    assert store.resumable(attempt.hash) is None
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("update attempts set started_at = '2020-01-01T00:00:00.000000+00:00'")
     taken = store.resumable(attempt.hash, {"device": "cpu"})

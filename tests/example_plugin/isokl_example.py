@@ -57,9 +57,8 @@ class WorstToken(Metric):
     def measure(self, session: Session) -> Iterable[Measurement]:
         import numpy as np
 
-        worst = np.nanmax(
-            session.rollout(self.window).nll, axis=-1
-        )  # [alpha, prompt, token] to [alpha, prompt]
+        # [alpha, prompt, token] to [alpha, prompt]
+        worst = np.nanmax(session.rollout(self.window).nll, axis=-1)
         yield Measurement("worst", worst)
         yield Measurement("worst_change", worst - worst[0])  # alpha 0 is always the first
 

@@ -199,9 +199,8 @@ def test_random_differs_by_layer_and_seed_and_is_the_same_again():
     places = [(Site(1), 0), (Site(2), 0), (Site(1, "mlp.down_proj"), 0), (Site(1), 1), (Site(11), 0)]
     drawn = [fitted("random", dataclasses.replace(pairs, site=site, seed=seed)) for site, seed in places]
     cosines = np.stack(drawn) @ np.stack(drawn).T
-    assert (
-        np.abs(cosines - np.eye(len(places))).max() < 0.25
-    )  # 4 standard deviations of a cosine in 256 dimensions
+    # 4 standard deviations of a cosine in 256 dimensions.
+    assert np.abs(cosines - np.eye(len(places))).max() < 0.25
     again = [fitted("random", dataclasses.replace(pairs, site=site, seed=seed)) for site, seed in places]
     assert all((one == two).all() for one, two in zip(drawn, again, strict=True))
 

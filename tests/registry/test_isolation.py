@@ -156,9 +156,10 @@ def test_a_resolver_that_fails_is_passed_over(install):
     registry = load_registry()
     assert registry.failures == []
     assert registry.model("wanted").name == "wanted"
+    # 'broken' comes after 'working', and was not asked.
     assert [failure.reason for failure in registry.failures] == [
         "TypeError: resolve_model gave 'a string', which is not a model"
-    ]  # 'broken' comes after 'working', and was not asked
+    ]
     with pytest.raises(IsoklError) as error:
         registry.model("unwanted")
     assert str(error.value).startswith("unknown model 'unwanted': ")

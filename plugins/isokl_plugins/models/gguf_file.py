@@ -80,9 +80,8 @@ class GgufModel(ModelPlugin):
     def _convert(self, folder: Path, dtype: torch.dtype) -> None:
         from isokl_plugins.models.gguf_convert import convert
 
-        file = (
-            folder / "model.gguf"
-        )  # alone in its folder, so that nothing beside the original is taken for a part of it
+        # Alone in its folder, so that nothing beside the original is taken for a part of it.
+        file = folder / "model.gguf"
         first, *more = self.files()
         if not more:
             file.symlink_to(first.resolve())

@@ -46,9 +46,8 @@ class HubModel(FolderModel):
         from huggingface_hub import errors, snapshot_download
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
-        logging.getLogger("huggingface_hub").setLevel(
-            logging.ERROR
-        )  # it tells of each try; ours is the last word
+        # It tells of each try; ours is the last word.
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         if not sys.stderr.isatty():
             disable_progress_bars()
         try:

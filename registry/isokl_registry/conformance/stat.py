@@ -11,10 +11,7 @@ from isokl_registry.stat import Stat
 from isokl_registry.token_values import TokenValues
 
 if TYPE_CHECKING:
-    from numpy import float64
-    from numpy.typing import NDArray
-
-    Array = NDArray[float64]
+    from isokl_registry.token_values import Array
 
 PROMPTS, TOKENS, SETS = 6, 20, 7
 EPSILON = 1e-9

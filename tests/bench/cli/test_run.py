@@ -74,9 +74,8 @@ def test_json_lines_while_it_works(tmp_path):
     told = [line["progress"] for line in lines if line["event"] == "progress"]
     assert len(set(told)) > 3  # the longest phase tells of itself as it goes on
     begun = next(i for i, line in enumerate(lines) if line["event"] == "round")
-    assert "progress" in [
-        line["event"] for line in lines[:begun]
-    ]  # so does a calibration before its first round ends
+    # So does a calibration before its first round ends.
+    assert "progress" in [line["event"] for line in lines[:begun]]
     assert done.stderr == ""
 
 
@@ -207,9 +206,8 @@ def test_full_disk_then_room_again(tmp_path):
 
 
 def test_ctrl_c_says_how_to_go_on_and_goes_on(tmp_path):
-    listen = partial(
-        signal.signal, signal.SIGINT, signal.SIG_DFL
-    )  # what a shell starts with & is deaf to Ctrl-C
+    # What a shell starts with & is deaf to Ctrl-C.
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     child = subprocess.Popen(
         [ISOKL, *RUN, *SMALL, *METRICS], cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listen
     )

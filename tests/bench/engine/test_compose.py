@@ -356,11 +356,8 @@ def test_unknown_method_version_or_parameter(tmp_path):
         with pytest.raises(IsoklError, match=rf"file: .*{message}"):
             Steering.load(tmp_path / "file")
     (tmp_path / "file").write_bytes(safetensors.torch.save(V, {"isokl": head()}))
-    assert Steering.load(tmp_path / "file").state[Site(1)]["v"].tolist() == [
-        1,
-        1,
-        1,
-    ]  # the cases differ in one thing
+    # The cases differ in one thing.
+    assert Steering.load(tmp_path / "file").state[Site(1)]["v"].tolist() == [1, 1, 1]
 
 
 def test_paths_that_cannot_be_read_or_written(a, tmp_path):

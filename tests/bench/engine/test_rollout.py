@@ -209,9 +209,8 @@ def test_a_text_is_computed_once(tiny):
         handle.remove()
     assert (found.tokens == found.tokens[0]).all()  # such doses change no token
     assert max(lower) == len(prompts)
-    assert upper == [
-        4 * texts for texts in lower
-    ]  # three doses and the unsteered row, which is that of dose 0
+    # Three doses and the unsteered row, which is that of dose 0.
+    assert upper == [4 * texts for texts in lower]
 
 
 def test_too_strong_doses_leave_and_the_rest_is_unchanged(tiny):

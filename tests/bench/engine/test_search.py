@@ -264,11 +264,8 @@ def complete(*doses: float, early: bool = True) -> dict[float, bool]:
 @pytest.mark.parametrize("early", [True, False])
 def test_the_least_strong_dose_is_read_to_its_end_and_none_beyond(early):
     assert complete(0.5, 4.5, 6.0, early=early) == {0.5: True, 4.5: True, 6.0: False}
-    assert complete(0.5, 3.5, 4.5, early=False) == {
-        0.5: True,
-        3.5: False,
-        4.5: False,
-    }  # the least is the one that broke
+    # The least is the one that broke.
+    assert complete(0.5, 3.5, 4.5, early=False) == {0.5: True, 3.5: False, 4.5: False}
 
 
 def test_crossing_interpolates_on_logs():

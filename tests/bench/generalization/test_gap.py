@@ -318,9 +318,8 @@ def test_command_line_shows_the_table(both, capsys):
     lines = [line for line in shown.out.splitlines() if line.startswith(" calibration")]
     first = row(found, "calibration")
     assert len(lines) == 2
-    assert (
-        f"{first['value']:.2f} [{first['low']:.2f}, open]" in lines[0]
-    )  # of four prompts, nothing tells the upper end
+    # Of four prompts, nothing tells the upper end.
+    assert f"{first['value']:.2f} [{first['low']:.2f}, open]" in lines[0]
     assert np.isnan(first["high"])
     assert lines[0].rstrip().endswith("4 × 6")
     assert "teacher forced" in shown.out

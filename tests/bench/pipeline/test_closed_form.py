@@ -76,6 +76,5 @@ def test_calibration_finds_the_root_on_paper(paper, shift, registry):
     found = Calibrator(paper, shift, [[5, 6, 7], [9]] * 20, 4, stat, target=kl(1.2), tolerance=1e-5).run(1)
     assert found.outcome == "converged"
     assert found.coefficient == pytest.approx(1.2, rel=2e-3)
-    assert found.low == pytest.approx(
-        found.high, rel=2e-3
-    )  # all prompts are alike, so the interval is a point
+    # All prompts are alike, so the interval is a point.
+    assert found.low == pytest.approx(found.high, rel=2e-3)

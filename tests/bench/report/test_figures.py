@@ -219,10 +219,8 @@ def test_a_panel_without_points_is_not_drawn(store: Store) -> None:
         return [[p.get("title", {}).get("text", "") for p in row["hconcat"]] for row in block["vconcat"]]
 
     assert titles(sentiment) == [["α = 1", "α = 2"]]
-    assert titles(honesty) == [
-        ["α = 2"],
-        ["α = 1", "α = 2", "α = 4"],
-    ]  # each with its own, as they do not line up
+    # Each with its own, as they do not line up.
+    assert titles(honesty) == [["α = 2"], ["α = 1", "α = 2", "α = 4"]]
 
 
 # -- how much is drawn --------------------------------------------------------------------------------

@@ -346,10 +346,8 @@ def test_lines_are_coloured_by_what_became_of_their_rollout(seeds: Store) -> Non
     assert scale == {"domain": ["alive", "dead"], "range": list(COLOURS[:2])}
     lines = drawn(spec, 2)
     fates = [(line["rollout"], line["fate"]) for line in lines]
-    assert fates == [
-        *((i, "dead") for i in (0, 1, 3, 4)),
-        *((i, "alive") for i in (2, 5)),
-    ]  # the rarer on top
+    # The rarer on top.
+    assert fates == [*((i, "dead") for i in (0, 1, 3, 4)), *((i, "alive") for i in (2, 5))]
     assert lines[1]["kl"] == [4.0, 8.0, 12.0, 16.0, 32.0, 32.0]
     assert lines[1]["token"] == [0, 1, 2, 3, 4, 5]
     assert lines[4]["kl"] == [6.0, 12.0, 18.0, 24.0, 48.0]  # its row ends before
