@@ -28,8 +28,8 @@ def mean_intervals(values: Array, seed: int = 0, *, share: bool = False) -> list
 
     Args:
         values: [row, prompt]; NaN is left out.
-        seed: Of the resamples, the same for all rows that have as many numbers.
-        share: The values are 0 and 1, and Wilson's interval is theirs; that of other means is the studentised
+        seed: of the resamples, the same for all rows that have as many numbers.
+        share: the values are 0 and 1, and Wilson's interval is theirs; that of other means is the studentised
             bootstrap's.
 
     Returns:

@@ -23,15 +23,15 @@ def record(lm: LanguageModel, rows: Sequence[Sequence[int]], sites: Sequence[Sit
     """Outputs of the unsteered model at the last token of every row.
 
     Args:
-        lm: The model.
-        rows: Token ids of n texts.
-        sites: Blocks, or Linears inside them.
+        lm: the model.
+        rows: token ids of n texts.
+        sites: blocks, or Linears inside them.
 
     Returns:
         For every site [n, d] float32 on the CPU, d being the width of its output.
 
     Raises:
-        IsoklError: When an activation is not finite, naming the site.
+        IsoklError: when an activation is not finite, naming the site.
     """
     found: dict[Site, list[Tensor]] = {site: [] for site in sites}
     seen: dict[Site, Tensor] = {}

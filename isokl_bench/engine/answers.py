@@ -26,7 +26,7 @@ class AnswerTokens:
         answers belongs to none.
 
         Raises:
-            IsoklError: When an answer has no token of its own, or nothing forces it.
+            IsoklError: when an answer has no token of its own, or nothing forces it.
         """
         if not lm.chat.encode(answer.prefill):
             raise IsoklError(

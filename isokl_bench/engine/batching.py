@@ -23,13 +23,13 @@ def in_batches(
     `lm.notify` is told.
 
     Args:
-        lm: The model whose memory it is.
-        rows: All rows.
-        size: The most rows of a batch.
-        work: What is done with each.
+        lm: the model whose memory it is.
+        rows: all rows.
+        size: the most rows of a batch.
+        work: what is done with each.
 
     Raises:
-        IsoklError: When memory does not suffice for one row.
+        IsoklError: when memory does not suffice for one row.
     """
     start = 0
     while start < len(rows):

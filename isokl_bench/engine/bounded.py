@@ -46,8 +46,8 @@ def in_child(job: Callable[[], Any], seconds: float) -> Any:
     Elsewhere than on Linux the job runs here: no fork there is safe beside torch.
 
     Raises:
-        TimeoutError: When it took longer than `seconds`.
-        MemoryError: When it took more than MEMORY.
+        TimeoutError: when it took longer than `seconds`.
+        MemoryError: when it took more than MEMORY.
     """
     if sys.platform != "linux":
         return job()

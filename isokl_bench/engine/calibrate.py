@@ -59,15 +59,15 @@ class Calibrator:
     """Drives a stat to its target on greedy rollouts, by the search of `search.Search`.
 
     Args:
-        lm: The model.
-        steering: What is calibrated; its method's `dose_range` bounds the search.
-        prompts: Token ids of each of n prompts.
-        window: Tokens of every rollout.
-        stat: What is driven to `target`, in its unit.
-        target: The budget.
-        tolerance: How far from the target the stat may be, in its unit.
-        report: Called after every round with what it gave, signed.
-        tell: Called within rounds with the share that may be done: how many there will be is not known, so
+        lm: the model.
+        steering: what is calibrated; its method's `dose_range` bounds the search.
+        prompts: token ids of each of n prompts.
+        window: tokens of every rollout.
+        stat: what is driven to `target`, in its unit.
+        target: the budget.
+        tolerance: how far from the target the stat may be, in its unit.
+        report: called after every round with what it gave, signed.
+        tell: called within rounds with the share that may be done: how many there will be is not known, so
             each is taken for half of what is left.
     """
 
@@ -92,7 +92,7 @@ class Calibrator:
             The calibration. It depends on the numbers alone, never on how rows were batched.
 
         Raises:
-            IsoklError: When no dose at all gives finite logits, or the base model's are not finite.
+            IsoklError: when no dose at all gives finite logits, or the base model's are not finite.
         """
         self._sign = sign
         self._texts.clear()

@@ -31,12 +31,12 @@ class Chat:
     of the user message.
 
     Args:
-        tokenizer: The model's.
+        tokenizer: the model's.
         template: None for the tokenizer's own, 'plain' for User:/Assistant: lines, or the path of a Jinja
             file.
 
     Raises:
-        IsoklError: When there is no template, or it does not render.
+        IsoklError: when there is no template, or it does not render.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str | None = None) -> None:

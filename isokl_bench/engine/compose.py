@@ -52,7 +52,7 @@ def weighted_sum(
     The metadata lists the terms, without their calibration: the sum has a budget of its own.
 
     Raises:
-        IsoklError: For a method that is not linear, steerings of different models, vectors of different
+        IsoklError: for a method that is not linear, steerings of different models, vectors of different
             widths, and a sum that is too large.
     """
     for _, steering in terms:

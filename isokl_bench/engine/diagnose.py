@@ -19,10 +19,10 @@ def explain_nonfinite(
     """One line on a rollout whose logits were NaN or infinite.
 
     Args:
-        lm: The model.
-        prompts: Token ids of the rollout's prompts.
-        steering: What was applied.
-        dose: At which dose.
+        lm: the model.
+        prompts: token ids of the rollout's prompts.
+        steering: what was applied.
+        dose: at which dose.
     """
     broken: list[int] = []
 

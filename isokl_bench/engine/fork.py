@@ -57,21 +57,21 @@ def fork(
     a recurrent state, for one) replay every fork from the start, with the same result.
 
     Args:
-        lm: The model.
-        prompts: Token ids of n prompts.
+        lm: the model.
+        prompts: token ids of n prompts.
         tokens: [k, n, t], what was written; −1 after the end.
-        steering: What wrote it.
-        doses: The k doses at which it was written, and is forked.
-        points: Numbers of tokens after which the reply is cut, and REPLY_END: the end of what is given of
+        steering: what wrote it.
+        doses: the k doses at which it was written, and is forked.
+        points: numbers of tokens after which the reply is cut, and REPLY_END: the end of what is given of
             each reply, without its EOS.
-        answer: What forces an answer, and the tokens that write each.
-        snapshots: Caches that these rollouts left; texts that are in none are read again.
+        answer: what forces an answer, and the tokens that write each.
+        snapshots: caches that these rollouts left; texts that are in none are read again.
 
     Returns:
         Log masses (nats) and logits, arrays [k, n, point]; NaN at a fork point that a row did not reach.
 
     Raises:
-        IsoklError: When logits are not finite, or memory does not suffice for one row.
+        IsoklError: when logits are not finite, or memory does not suffice for one row.
     """
     values = np.full((4, len(doses), len(prompts), len(points)), np.nan)
     forks = list(_forks(lm, prompts, tokens, points, answer.prefill))

@@ -33,13 +33,13 @@ def generate(
     """Write all rows of a transcript.
 
     Args:
-        lm: The model.
-        steering: What is applied to the rows, at the dose of each.
-        transcript: Blank.
+        lm: the model.
+        steering: what is applied to the rows, at the dose of each.
+        transcript: blank.
         snapshots_of: [dose, prompt], the rows whose caches are wanted.
-        too_strong: Asked every few tokens with a dose's place in the transcript; True drops the dose.
+        too_strong: asked every few tokens with a dose's place in the transcript; True drops the dose.
         drafts: [row, token], guesses of the greedy texts, −1 where there is none.
-        tell: Called with the share of all tokens that has been written.
+        tell: called with the share of all tokens that has been written.
 
     Returns:
         The snapshots, under the places [dose, prompt]; none at all when memory does not suffice for them.

@@ -44,7 +44,7 @@ class Edits:
         Args:
             doses: [n] float32, of the steered rows.
             text: [n], the text of each steered row; by default row i reads text i.
-            base: How many texts there are, when their unsteered rows are wanted; 0 when they are not.
+            base: how many texts there are, when their unsteered rows are wanted; 0 when they are not.
         """
         n, device = len(doses), self.lm.device
         self.doses = doses.view(-1, 1, 1)

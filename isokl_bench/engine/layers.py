@@ -15,14 +15,14 @@ def parse_layers(text: str, count: int) -> tuple[int, ...]:
     """Block indices for a set of layers as people write it; p% is block floor(p/100 · count).
 
     Args:
-        text: One of FORMS, or several of them with commas between.
-        count: How many blocks the model has.
+        text: one of FORMS, or several of them with commas between.
+        count: how many blocks the model has.
 
     Returns:
         Sorted, without repeats; 0 is the first block.
 
     Raises:
-        IsoklError: For another form, or a block that does not exist.
+        IsoklError: for another form, or a block that does not exist.
     """
     if text.strip() == "all":
         return tuple(range(count))

@@ -29,11 +29,11 @@ class LanguageModel:
     """A loaded model with what the engine needs to know of it. Rows are always padded on the left.
 
     Args:
-        loaded: Model and tokenizer, as a model plugin gives them.
-        chat_template: See Chat.
+        loaded: model and tokenizer, as a model plugin gives them.
+        chat_template: see Chat.
 
     Raises:
-        IsoklError: When its transformer blocks cannot be found, or the chat template cannot be rendered.
+        IsoklError: when its transformer blocks cannot be found, or the chat template cannot be rendered.
     """
 
     def __init__(self, loaded: Loaded, chat_template: str | None = None) -> None:
@@ -72,7 +72,7 @@ class LanguageModel:
         """The block or the Linear at a site.
 
         Raises:
-            IsoklError: When the block has no such Linear.
+            IsoklError: when the block has no such Linear.
         """
         block = self.blocks[site.layer]
         if not site.linear:
@@ -86,11 +86,11 @@ class LanguageModel:
         """The sites of a method: its `linears` in every block, or the blocks' outputs when it names none.
 
         Args:
-            layers: Block indices.
-            linears: Names inside a block; an entry "a|b" is the first of its alternatives that the block has.
+            layers: block indices.
+            linears: names inside a block; an entry "a|b" is the first of its alternatives that the block has.
 
         Raises:
-            IsoklError: When a block has none of an entry's alternatives.
+            IsoklError: when a block has none of an entry's alternatives.
         """
         return [
             Site(layer, self._linear(layer, entry) if entry else "")
@@ -128,8 +128,8 @@ class LanguageModel:
         Args:
             ids: [b, new] token ids.
             mask: [b, cached + new], 1 where there is a token.
-            cache: What it extends, see `new_cache`; None to keep nothing.
-            keep: At how many last positions logits are wanted.
+            cache: what it extends, see `new_cache`; None to keep nothing.
+            keep: at how many last positions logits are wanted.
 
         Returns:
             Logits [b, keep, v] in the model's dtype.
@@ -182,10 +182,10 @@ class LanguageModel:
         """How many rows fit into a safe part of the memory: batches, never a result, follow it.
 
         Args:
-            length: Tokens of a row.
-            keep: At how many of them there are logits.
-            read: How many of them are read in one pass.
-            branched: Whether the masks are our own, for texts and for rows.
+            length: tokens of a row.
+            keep: at how many of them there are logits.
+            read: how many of them are read in one pass.
+            branched: whether the masks are our own, for texts and for rows.
         """
         cache = 2 * self.cache_bytes(length)  # growing a cache copies it
         masks = 1 + 2 * len(self._attention_kinds()) if branched else 1
@@ -239,7 +239,7 @@ def find_blocks(model: nn.Module, count: int) -> nn.ModuleList:
     """The list of transformer blocks: a known path, else the only ModuleList of the right length.
 
     Raises:
-        IsoklError: When there is none, or no telling, with what was looked for.
+        IsoklError: when there is none, or no telling, with what was looked for.
     """
     for path in BLOCK_PATHS:
         try:

@@ -96,24 +96,24 @@ def rollout(
     """Generate `window` tokens (fewer after EOS) from every prompt at every dose.
 
     Args:
-        lm: The model.
-        prompts: Token ids of n prompts.
-        steering: What is applied, at every dose.
-        doses: The k doses; 0 is the base model.
+        lm: the model.
+        prompts: token ids of n prompts.
+        steering: what is applied, at every dose.
+        doses: the k doses; 0 is the base model.
         window: t, the most tokens of a row.
         sampler: None for greedy.
-        too_strong: Asked every few tokens with a dose's index and what it has produced so far (0 for what is
+        too_strong: asked every few tokens with a dose's index and what it has produced so far (0 for what is
             still to come); True drops the dose.
         drafts: [k, n, t], −1 after the end: guesses of the greedy text. They change nothing but the time.
-        keep_caches: For forks of this rollout; a quarter of the memory at most, and none when that does not
+        keep_caches: for forks of this rollout; a quarter of the memory at most, and none when that does not
             suffice.
-        tell: Called with the share of all tokens that has been generated.
+        tell: called with the share of all tokens that has been generated.
 
     Returns:
         The rollout, arrays [k, n, t].
 
     Raises:
-        IsoklError: When the base model's logits are not finite, or memory does not suffice for one row.
+        IsoklError: when the base model's logits are not finite, or memory does not suffice for one row.
     """
     transcript, (rows,) = Transcript.of([Wanted(prompts, doses, window, sampler)])
     index = [doses.index(dose) for dose in transcript.doses]
@@ -143,17 +143,17 @@ def rollouts(
     """Several rollouts in one; what they have in common is generated once.
 
     Args:
-        lm: The model.
-        steering: What is applied in all of them.
-        wanted: What each of them is of.
-        keep_caches: Of the first of them, see `rollout`.
-        tell: Called with the share of all tokens that has been generated.
+        lm: the model.
+        steering: what is applied in all of them.
+        wanted: what each of them is of.
+        keep_caches: of the first of them, see `rollout`.
+        tell: called with the share of all tokens that has been generated.
 
     Returns:
         The rollouts, in the order of `wanted`; each is what it would be alone.
 
     Raises:
-        IsoklError: As `rollout`.
+        IsoklError: as `rollout`.
     """
     transcript, rows = Transcript.of(wanted)
     snapshots = generate(lm, steering, transcript, rows[0] if keep_caches else None, tell=tell)

@@ -111,10 +111,10 @@ class Search:
     at or under the target is the answer.
 
     Args:
-        target, tolerance: Of the stat, in its unit.
-        least, most: The range of doses.
-        read: Gives an evaluation for each dose of a round, in their order.
-        report: Called with what every round gave.
+        target, tolerance: of the stat, in its unit.
+        least, most: the range of doses.
+        read: gives an evaluation for each dose of a round, in their order.
+        report: called with what every round gave.
     """
 
     target: float
@@ -269,9 +269,9 @@ def first_doses(
     """Doses around the order of magnitude that two looks find: over the whole range, then between two.
 
     Args:
-        look: The stat at some doses, roughly; infinite where logits are not finite.
-        target: Of the stat.
-        least, most: The range of doses.
+        look: the stat at some doses, roughly; infinite where logits are not finite.
+        target: of the stat.
+        least, most: the range of doses.
     """
     ends = (least, most)
     for count in LOOKS:
@@ -289,9 +289,9 @@ def crossing(doses: Sequence[float], values: ArrayLike, target: float) -> float:
     value itself from one that is clearly negative.
 
     Args:
-        doses: Ascending, positive.
+        doses: ascending, positive.
         values: [dose], the stat at each.
-        target: What is passed.
+        target: what is passed.
 
     Returns:
         The dose; infinity where the values never pass the target, 0 where they start above it.
@@ -315,10 +315,10 @@ def crossing_interval(doses: Sequence[float], ends: Sequence[Ends], target: floa
     """The doses around a root that prompts do not tell from it: there the stat's interval holds the target.
 
     Args:
-        doses: Ascending, positive, not all above the root.
-        ends: Of the stat's interval at each.
-        target: What they should hold.
-        root: The dose whose interval it is.
+        doses: ascending, positive, not all above the root.
+        ends: of the stat's interval at each.
+        target: what they should hold.
+        root: the dose whose interval it is.
 
     Returns:
         The ends, with the root in between; 0 or infinity where the interval goes on beyond the doses, or
@@ -338,9 +338,9 @@ def log_slope(doses: Sequence[float], values: Sequence[float], target: float) ->
     as there are any.
 
     Args:
-        doses: Ascending, positive.
+        doses: ascending, positive.
         values: [dose], the stat at each.
-        target: What is passed.
+        target: what is passed.
 
     Returns:
         The slope; None where the values do not pass the target, or where none before is positive.

@@ -34,11 +34,11 @@ class Steering:
         """Read a file that `save` or `isokl db export` wrote.
 
         Args:
-            path: The file.
-            registry: Where its method is looked up, by default among everything installed.
+            path: the file.
+            registry: where its method is looked up, by default among everything installed.
 
         Raises:
-            IsoklError: When it cannot be read, or is something else.
+            IsoklError: when it cannot be read, or is something else.
         """
         try:
             return cls.from_bytes(Path(path).read_bytes(), registry or load_registry())
@@ -51,7 +51,7 @@ class Steering:
         """Write a safetensors file, over what is there.
 
         Raises:
-            IsoklError: When that cannot be done.
+            IsoklError: when that cannot be done.
         """
         try:
             Path(path).write_bytes(self.to_bytes())
@@ -76,7 +76,7 @@ class Steering:
         """Read what `to_bytes` wrote.
 
         Raises:
-            IsoklError: When it is something else, or its method is not installed.
+            IsoklError: when it is something else, or its method is not installed.
         """
         try:
             tensors = safetensors.torch.load(data)

@@ -34,9 +34,9 @@ def system_rollout(
     """Generate `window` tokens (fewer after EOS) from every prompt at every alpha.
 
     Args:
-        lm: The model.
-        prompts: Token ids of n prompts.
-        with_system: Those of the same prompts under the system message.
+        lm: the model.
+        prompts: token ids of n prompts.
+        with_system: those of the same prompts under the system message.
         alphas: 0 is the model itself, whose KL is 0 exactly, anything else the model under the system
             message.
         window: t, the most tokens of a row.
@@ -46,7 +46,7 @@ def system_rollout(
         The rollout, arrays [alpha, n, t]: KL(under the system message ‖ without it).
 
     Raises:
-        IsoklError: When logits are not finite, or memory does not suffice for one row.
+        IsoklError: when logits are not finite, or memory does not suffice for one row.
     """
     wanted = [Wanted(prompts, [0.0], window, sampler, with_system if alpha else prompts) for alpha in alphas]
     found = rollouts(lm, no_steering(lm), wanted)
@@ -71,15 +71,15 @@ def system_fork(
     """Answer probabilities at every fork point of `system_rollout`s, each in the context that wrote it.
 
     Args:
-        lm, prompts, with_system, alphas: As in the rollout.
+        lm, prompts, with_system, alphas: as in the rollout.
         tokens: [alpha, n, t], what was written; −1 after the end.
-        points, answer: See `fork`.
+        points, answer: see `fork`.
 
     Returns:
         Log masses (nats) and logits, arrays [alpha, n, point]; NaN at a fork point that a row did not reach.
 
     Raises:
-        IsoklError: As `fork`.
+        IsoklError: as `fork`.
     """
     nothing = no_steering(lm)
     found = [

@@ -29,18 +29,18 @@ def teacher_forced(
     """What the next token would be after each of the last `positions` prefixes of the prompts.
 
     Args:
-        lm: The model.
-        prompts: Token ids of n prompts.
-        steering: What is applied, at every dose.
-        doses: The k doses.
-        positions: How many tokens are scored, from the last; shorter prompts have NaN in front.
+        lm: the model.
+        prompts: token ids of n prompts.
+        steering: what is applied, at every dose.
+        doses: the k doses.
+        positions: how many tokens are scored, from the last; shorter prompts have NaN in front.
 
     Returns:
         The values of every dose (k, arrays [n, positions]; infinite where logits are not finite), and those
         of the base model. nll is of the token that the model itself finds likeliest.
 
     Raises:
-        IsoklError: When the base model's logits are not finite.
+        IsoklError: when the base model's logits are not finite.
     """
     with attached(lm, steering) as edits:
         scores = _Scores(lm, edits, prompts, doses, positions)

@@ -37,7 +37,7 @@ def means(values: Array, seed: int = 0) -> tuple[Array, Array]:
 
     Args:
         values: [row, n]; the mean is that of a row.
-        seed: Of the resamples.
+        seed: of the resamples.
 
     Returns:
         Lower and upper ends, each [row].
@@ -85,8 +85,8 @@ def shares(hits: Array, n: int) -> tuple[Array, Array]:
     """Wilson's interval of each of some shares (Wilson 1927): 0 of 32 is [0, 0.107].
 
     Args:
-        hits: How many, of n; any shape.
-        n: Of how many.
+        hits: how many, of n; any shape.
+        n: of how many.
 
     Returns:
         Lower and upper ends, each in the shape of `hits`.

@@ -85,13 +85,13 @@ class Method(Component, ABC):
         """Fit the steering at one site.
 
         Args:
-            contrast: Activations there, see Contrast.
+            contrast: activations there, see Contrast.
 
         Returns:
             Its tensors by name, float32 on the CPU.
 
         Raises:
-            ValueError: When the contrast allows no fit; its message ends up in front of the user.
+            ValueError: when the contrast allows no fit; its message ends up in front of the user.
         """
 
     @abstractmethod
@@ -104,7 +104,7 @@ class Method(Component, ABC):
             output: [b, s, d] float32, what the site gave.
             dose: [b, 1, 1].
             input: [b, s, d_in] float32, what the site was fed.
-            state: What `fit` returned, on the device of the output.
+            state: what `fit` returned, on the device of the output.
 
         Returns:
             [b, s, d] float32.

@@ -40,23 +40,23 @@ class Column:
     """How reports show a quantity of one number per prompt. All but the quantity may be left out.
 
     Args:
-        quantity: As in its Measurement.
-        title: What tables call it; without one, the quantity's own words.
-        short: A shorter title, for the terminal.
-        unit: In the singular: "nat".
-        digits: Decimals; None for three significant digits.
-        signed: Its 0 means that nothing has changed: it is written with its sign, and marked where its interval
+        quantity: as in its Measurement.
+        title: what tables call it; without one, the quantity's own words.
+        short: a shorter title, for the terminal.
+        unit: in the singular: "nat".
+        digits: decimals; None for three significant digits.
+        signed: its 0 means that nothing has changed: it is written with its sign, and marked where its interval
             excludes 0.
         role: "headline": the effect by which methods are ranked. "effect", "side effect": beside it in rankings, in the
             leaderboard and (effects) in Figure 2. "diagnostic": helps to read the others. Effects are changes,
             positive towards the behavior's positive side.
         larger_is_better: None where neither is.
-        base: What the alpha-0 row of a run's summary shows in this column: the quantity of which this is the change.
-        later: Of the headline, the quantity that is the same effect after the reply.
-        when: Where an effect is read: "at the start of the reply".
-        counts: Written by the summary of a run in place of the mean.
-        places: The summary of a run, and Table 1.
-        note: One clause under the table: how the quantity is defined.
+        base: what the alpha-0 row of a run's summary shows in this column: the quantity of which this is the change.
+        later: of the headline, the quantity that is the same effect after the reply.
+        when: where an effect is read: "at the start of the reply".
+        counts: written by the summary of a run in place of the mean.
+        places: the summary of a run, and Table 1.
+        note: one clause under the table: how the quantity is defined.
     """
 
     quantity: str
@@ -85,15 +85,15 @@ class Curve:
     """How Figure 1 draws a quantity that has positions.
 
     Args:
-        quantity: As in its Measurement.
-        title: Of the vertical axis; without one, the quantity's own words.
-        unit: In the singular: "nat".
-        along: What a position is.
-        ends: Of the vertical axis; None for as far as the numbers go.
-        alive: The value under which a rollout counts as dead: `isokl report survival` follows it.
-        is_shift: This is KL(steered ‖ base) in nats at each token: the upper panels of Figure 1, and what Figure 2 sets
+        quantity: as in its Measurement.
+        title: of the vertical axis; without one, the quantity's own words.
+        unit: in the singular: "nat".
+        along: what a position is.
+        ends: of the vertical axis; None for as far as the numbers go.
+        alive: the value under which a rollout counts as dead: `isokl report survival` follows it.
+        is_shift: this is KL(steered ‖ base) in nats at each token: the upper panels of Figure 1, and what Figure 2 sets
             effects against. Other curves are lower panels.
-        note: One clause under the figure's title: what is drawn.
+        note: one clause under the figure's title: what is drawn.
     """
 
     quantity: str
@@ -209,7 +209,7 @@ class Metric(Component, ABC):
         """What the metric measures.
 
         Args:
-            session: Hands out rollouts and forks, at all alphas together.
+            session: hands out rollouts and forks, at all alphas together.
 
         Returns:
             Named quantities; every number at alpha 0 is the unsteered model's.

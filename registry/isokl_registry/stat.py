@@ -29,9 +29,9 @@ class Stat(Component, ABC):
         """The stat of the steered rollout, over the last two dimensions.
 
         Args:
-            steered: What the steered model wrote, [prompt, token] or, of sets of prompts, [set, prompt,
+            steered: what the steered model wrote, [prompt, token] or, of sets of prompts, [set, prompt,
                 token].
-            base: The base model's own greedy rollout of the same prompts; all NaN where `needs_base` is
+            base: the base model's own greedy rollout of the same prompts; all NaN where `needs_base` is
                 False, which saves that rollout.
 
         Returns:
@@ -47,7 +47,7 @@ class Stat(Component, ABC):
         prompts.
 
         Args:
-            steered, base: As for the stat itself, [prompt, token].
+            steered, base: as for the stat itself, [prompt, token].
 
         Returns:
             The ends, with the stat in between; an end that is open is infinite.
