@@ -1,8 +1,8 @@
 """isokl-bench: steering methods compared at one KL budget.
 
 `run(model, method, …)` does one run and returns its Record, whose Steering can be saved, loaded and added to others;
-`gap(run)` says what the distance between its calibration and evaluation is made of. The command line `isokl` is a thin
-layer over them.
+`gap(run)` says where the gap between its calibration and evaluation comes from. The command line `isokl` is a thin layer
+over them.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ import click
 
 COMMANDS = {
     "run": "Fit a steering, calibrate it, validate it and measure it.",
-    "sweep": "Run a grid of them, in parallel, picking up what is missing.",
+    "sweep": "Run a grid of them in parallel, computing only what is missing.",
     "report": "Print Table 1 and the ranking; write them and the figures as files.",
     "verify": "Judge the claims R1 to R6 from what is stored.",
-    "gap": "Measure what the distance between calibration and evaluation is made of.",
+    "gap": "Measure where the gap between calibration and evaluation comes from.",
     "behaviors": "Check whether a behavior can be measured on a model.",
     "plugins": "List what there is of each kind, and what was left out.",
     "models": "List and clear the converted models in the cache folder.",
@@ -87,7 +87,7 @@ def invoke(args: list[str], *, debug: bool = False) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo(
-            "\ninterrupted: what was finished is stored; the same command (without --force) goes on from there",
+            "\ninterrupted: what was finished is stored; the same command (without --force) continues from there",
             err=True,
         )
         return INTERRUPTED

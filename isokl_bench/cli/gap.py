@@ -1,4 +1,4 @@
-"""`isokl gap`: what the distance between calibration and evaluation is made of."""
+"""`isokl gap`: where the gap between calibration and evaluation comes from."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
 def gap(run: str, quiet: bool, as_json: bool, **options: Any) -> None:
-    """Measure what the distance between calibration and evaluation is made of, one source at a time.
+    """Measure where the gap between calibration and evaluation comes from, one source at a time.
 
     RUN is an attempt id or the start of a config hash, of a finished run. Every row is the calibrated stat with one thing
-    changed against the first row, which is the calibration itself. The rows are stored with the run; asked again, they
-    are answered from the store.
+    changed against the first row, which is the calibration itself. The rows are stored with the run, and the next time
+    they come from the store.
     """
     from isokl_bench.cli.progress import show
     from isokl_bench.generalization.gap import gap_record

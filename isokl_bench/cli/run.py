@@ -40,14 +40,14 @@ def alphas(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
 @option("--layers", "Blocks to steer: 60%, 3, 3,5, 2-5, 30%-60%, all, -1.", metavar="SET")
 @option("--stat", "What calibration drives to its target.", metavar="NAME")
 @click.option("--target", type=float, help="Budget in the stat's unit.  [default: the stat's own]")
-@option("--tolerance", "How near the target is near enough.", type=float)
+@option("--tolerance", "How close to the target is close enough.", type=float)
 @option(
     "--protocol",
     "stable: 32 calibration and holdout prompts; published: 4.",
     type=click.Choice(list(PROTOCOLS)),
 )
 @option("--window", "Tokens per calibration rollout.", type=click.IntRange(1))
-@option("--seed", "Of the prompt sets, the sampling and the bootstrap.", type=int)
+@option("--seed", "Seed of the prompt sets, the sampling and the bootstrap.", type=int)
 @option(
     "--position",
     "Where contrast pairs are read: before the answer word, or at the end of the prompt.",
@@ -75,7 +75,7 @@ def alphas(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
 def run(db: str, force: bool, quiet: bool, as_json: bool, **options: Any) -> None:
     """Fit a steering, calibrate it to the budget, validate it on other prompts, and measure it.
 
-    A run that is stored already is answered from the store; an interrupted one goes on where it stopped.
+    A run that is stored already is answered from the store; an interrupted one is picked up where it stopped.
     """
     from isokl_bench.api import run_config
     from isokl_bench.cli.progress import show

@@ -17,7 +17,7 @@ AXES: dict[str, tuple[str, Any, str | None]] = {
     "model": ("Model: a name, a hub id, a folder or a GGUF file.", str, "NAME"),
     "method": ("Steering method, as NAME or 'NAME[key=value,…]'.", str, "NAME"),
     "behavior": ("Behavior: a name or a TOML file.", str, "NAME"),
-    "seed": ("Of the prompt sets, the sampling and the bootstrap.", int, "N"),
+    "seed": ("Seed of the prompt sets, the sampling and the bootstrap.", int, "N"),
     "window": ("Tokens per calibration rollout.", click.IntRange(1), "N"),
     "layers": ("Blocks to steer.", str, "SET"),
     "stat": ("What calibration drives to its target.", str, "NAME"),
@@ -36,9 +36,7 @@ def axis_options(command: Command) -> Command:
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--preset", metavar="NAME", help="A grid that is shipped: paper, paper-published, leaderboard, tiny."
-)
+@click.option("--preset", metavar="NAME", help="A built-in grid: paper, paper-published, leaderboard, tiny.")
 @axis_options
 @click.option("--position", type=click.Choice(POSITIONS), help="Where contrast pairs are read.")
 @click.option("--revision", metavar="REF", help="Branch, tag or commit of the models from the hub.")
@@ -52,8 +50,8 @@ def axis_options(command: Command) -> Command:
 @click.option("--jobs", "-j", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
 @click.option("--timeout-cell", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
               help="End a cell that takes longer, and store it as failed.")  # fmt: skip
-@click.option("--retry-failed", is_flag=True, help="Run cells again that failed before.")
-@click.option("--take-over", is_flag=True, help="Run cells too that another process is said to be running.")
+@click.option("--retry-failed", is_flag=True, help="Run failed cells again.")
+@click.option("--take-over", is_flag=True, help="Also run cells that another process is marked as running.")
 @click.option("--dry-run", is_flag=True, help="Print what would be run, and run nothing.")
 @db_option
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -75,7 +73,7 @@ def sweep(
     which may be repeated and replace what the preset or the file says.
 
     Keys of the file are the long names of the options of `isokl run` (with _ for -; alphas and metric are lists). Cells
-    that are stored already are not run again; a cell that fails is stored with its error and the rest goes on.
+    that are stored already are not run again; a cell that fails is stored with its error, and the others still run.
     """
     from isokl_bench.cli.sweep_plan import print_plan
     from isokl_bench.cli.sweep_progress import show_sweep

@@ -26,7 +26,7 @@ from isokl_bench.pipeline.config import PROTOCOLS
 def verify(ctx: click.Context, /, db: str, protocol: str, as_json: bool, **filters: tuple[str, ...]) -> None:
     """Judge the claims R1 to R6 from what is stored.
 
-    Each claim holds, fails, or has too few runs to tell; below it stand the numbers that decided it. Only
+    Each claim holds, fails, or has too few runs to tell, and is followed by the numbers that decided it. Only
     runs with the budget kl_p95 = 1 count. The exit code is 0 if all six hold, else 1.
     """
     from isokl_bench.claims.evidence import read_evidence

@@ -1,4 +1,4 @@
-"""What the distance between calibration and evaluation is made of: the calibration's setting, one thing changed at a time."""
+"""Where the gap between calibration and evaluation comes from: the calibration's setting, one thing changed at a time."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class RunConfig:
         layers: 60%, 3, 3,5, 2-5, 30%-60%, all, -1.
         stat: what calibration drives to its target.
         target: in the stat's unit; None is the stat's own target.
-        tolerance: how near the target is near enough, in the stat's unit.
+        tolerance: how close to the target is close enough, in the stat's unit.
         protocol: stable (32 calibration and holdout prompts) or published (4).
         window: tokens per calibration rollout.
         seed: of the prompt sets, the sampling and the bootstrap.

@@ -1,4 +1,4 @@
-"""Which of two numbers is larger, as far as their seeds and intervals can tell: of two methods, or of one and the control."""
+"""Which of two methods, or of one and the control, has the larger number, as far as seeds and intervals can tell."""
 
 from __future__ import annotations
 

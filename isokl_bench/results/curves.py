@@ -48,8 +48,8 @@ class Block:
     """One model and behavior: a row of panels for the KL, and one for each other curve.
 
     kl: rows of method, variant, alpha, token, median, low, high, n and over, which says what the band is over: n
-    prompts, or n seeds. budgets: (stat, target) wherever the stat is a level of KL. ends: of the windows that were calibrated on,
-    in tokens.
+    prompts, or n seeds. budgets: (stat, target) wherever the stat is a level of KL. ends: of the windows that were
+    calibrated on, in tokens.
     """
 
     title: str

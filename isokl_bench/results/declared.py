@@ -104,7 +104,7 @@ def with_unit(text: str, unit: str) -> str:
 
 
 def plural(unit: str) -> str:
-    """Nats of nat; what is no word stays."""
+    """Nats of nat; a sign such as % stays as it is."""
     return f"{unit}s" if unit.isalpha() else unit
 
 

@@ -84,8 +84,13 @@ class Run:
 def finished_runs(store: Store, filters: Mapping[str, Sequence[str]]) -> list[Run]:
     """Every finished run that the filters let through, by names, dimensions and seed.
 
-    filters: by model, method, behavior, protocol and seed the values to keep; none means all. Raises IsoklError when no run is finished,
-    a value is unknown, or none is left."""
+    Args:
+        store: where the runs are.
+        filters: by model, method, behavior, protocol and seed the values to keep; none means all.
+
+    Raises:
+        IsoklError: when no run is finished, a value is unknown, or none is left.
+    """
     rows = store.rows(
         "SELECT r.attempt_id, r.sign, r.model, r.behavior, r.method, r.protocol, r.seed, r.stat, r.target, r.outcome, "
         "r.coefficient, r.low, r.high, r.value, r.slope, r.pool, r.n_prompts, r.seconds, c.config "

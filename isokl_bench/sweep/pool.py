@@ -42,7 +42,7 @@ def run_in_pool(
         tell: is called from several threads.
         jobs: how many processes.
         timeout: seconds that a cell may take.
-        exclusive: leave a cell to another process that is said to be running it.
+        exclusive: leave a cell to another process that is marked as running it.
 
     Yields:
         Each cell with its result, in the order in which they end.

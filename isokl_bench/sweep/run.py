@@ -36,7 +36,7 @@ def run_cells(
         db: where the results go: a path or an SQLAlchemy URL.
         jobs: worker processes.
         timeout: seconds that one cell may take.
-        exclusive: leave a cell to another process that is said to be running it, and ask once more at the end.
+        exclusive: leave a cell to another process that is marked as running it, and ask once more at the end.
         tell: called with Progress, from several threads.
         executor: who computes, instead of processes on this machine.
 

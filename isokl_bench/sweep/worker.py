@@ -109,7 +109,7 @@ def work(pipe: Connection, db: str, number: int, threads: int, exclusive: bool) 
         db: where the results go.
         number: of the worker, from 0.
         threads: how many cores are its share.
-        exclusive: leave a cell to another process that is said to be running it.
+        exclusive: leave a cell to another process that is marked as running it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep, which then ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -113,10 +113,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One quantity at each alpha, holdout prompt and (where there are any) position. NaN means unscored, and `reason` says why.
+    """One quantity at each alpha, holdout prompt and (where there are any) position.
 
-    values: [alpha, prompt] or [alpha, prompt, position]. positions: the token or fork index of the last axis. share: each
-    value is 0 or 1, so that the mean is a share of prompts, and has the interval of one.
+    Args:
+        quantity: its name.
+        values: [alpha, prompt] or [alpha, prompt, position]; NaN is unscored.
+        positions: the token or fork index of the last axis.
+        reason: why there is NaN.
+        share: each value is 0 or 1, so that the mean is a share of prompts, and has the interval of one.
     """
 
     quantity: str

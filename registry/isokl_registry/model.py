@@ -38,10 +38,13 @@ class ModelPlugin(ABC):
         Raise IsoklError when the model cannot be found or reached."""
 
     def at(self, revision: str) -> Self:
-        """The same model at a revision (a branch, a tag or a commit), if it comes from where there are any; its identity then
-        has a `commit`, at which it can be had again.
+        """The same model at a revision (a branch, a tag or a commit), if it comes from where there are any.
 
-        Raise IsoklError otherwise."""
+        Its identity then has a `commit`, at which it can be had again.
+
+        Raises:
+            IsoklError: when it has no revisions, or not this one.
+        """
         raise IsoklError(f"model {self.name} has no revisions: leave --revision out")
 
     def notes(self, *, dtype: torch.dtype) -> list[str]:

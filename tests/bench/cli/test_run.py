@@ -218,7 +218,7 @@ def test_ctrl_c_says_how_to_go_on_and_goes_on(tmp_path):
     rest = child.stderr.read()
     child.stderr.close()
     assert child.wait() == 130
-    assert "goes on from there" in rest
+    assert "continues from there" in rest
     assert "Traceback" not in rest
     again = isokl(*RUN, *SMALL, *METRICS, cwd=tmp_path)
     assert again.returncode == 0, again.stderr

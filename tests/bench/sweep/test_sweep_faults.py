@@ -283,7 +283,7 @@ def test_ctrl_c_or_a_polite_kill_stops_the_workers_and_says_how_to_go_on(tmp_pat
     (os.killpg if whole_group else os.kill)(process.pid, number)  # a terminal tells them all
     _, said = process.communicate()
     assert process.returncode == 130
-    assert "the same command (without --force) goes on from there" in said
+    assert "the same command (without --force) continues from there" in said
     assert "Traceback" not in said
     assert all(map(gone, at_work))
     with Store(tmp_path / "isokl.db", read_only=True) as store:
